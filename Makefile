@@ -1,0 +1,92 @@
+# Each target works on a fresh clone, makes what it needs, and is safe to repeat.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+
+PYTHON ?= python3
+BIN := .venv/bin
+CLUSTER := $(BIN)/python -m sagepool_cluster
+
+# An assignment of its own each: `export X=$$(...)` would hide that the command failed.
+define CLUSTER_FOR_TESTS
+SAGEPOOL_TEST_KUBECONFIG=$$($(CLUSTER) up)
+SAGEPOOL_TOOLS=$$($(CLUSTER) tools)
+SAGEPOOL_TEST_IMAGE=$$($(CLUSTER) image --load)
+SAGEPOOL_TEST_REQUIRED=1
+export SAGEPOOL_TEST_KUBECONFIG SAGEPOOL_TOOLS SAGEPOOL_TEST_IMAGE SAGEPOOL_TEST_REQUIRED
+endef
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.complete: requirements/dev.txt requirements/build.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sagepool needs Python >= 3.11: set PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: setup
+setup: .venv/.complete ## .venv with all that the targets need
+
+.PHONY: cluster
+cluster: setup ## A Kubernetes for demo and tests; prints its kubeconfig
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: setup ## Takes it down; nothing of it stays behind
+	@$(CLUSTER) down
+
+.PHONY: image
+image: setup ## The image of all programs; prints its name
+	@$(CLUSTER) image
+
+.PHONY: demo
+demo: setup ## The main job, from an empty machine to answers
+	@$(BIN)/python demo/run.py up
+
+.PHONY: demo-down
+demo-down: setup ## Removes what the demo installed; the cluster stays
+	@$(BIN)/python demo/run.py down
+
+.PHONY: check
+check: setup ## Format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sagepool-crds check
+
+.PHONY: test-unit
+test-unit: setup ## Tests that need no cluster
+	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools"
+
+.PHONY: test
+test: setup ## All that CI runs: unit, contract, chart, end to end
+	$(CLUSTER_FOR_TESTS)
+	$(BIN)/pytest -m "not e2e"
+	$(BIN)/pytest -m e2e
+
+.PHONY: test-e2e
+test-e2e: setup ## Only the end-to-end tests
+	$(CLUSTER_FOR_TESTS)
+	$(BIN)/pytest -m e2e
+
+.PHONY: bench
+bench: setup ## Our router beside others in one run; writes docs/benchmarks.md (half an hour)
+	$(BIN)/python -m bench --write
+
+.PHONY: bench-scale
+bench-scale: setup ## Thousands of streams and instances, long bodies, slow readers
+	$(BIN)/python -m bench.scale --write
+
+.PHONY: generate
+generate: setup ## CRD YAML, the chart's copy, values schema, reference
+	$(BIN)/sagepool-crds write
+
+.PHONY: pins
+pins: setup ## Renews the pinned requirement files
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --extra all pyproject.toml -o requirements/image.txt

@@ -1,0 +1,3 @@
+module sagepool.dev/bench
+
+go 1.26

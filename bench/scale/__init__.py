@@ -1,0 +1,1 @@
+"""What the router costs when there is much of something: streams, instances, bytes, patience."""

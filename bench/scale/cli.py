@@ -1,0 +1,187 @@
+"""`python -m bench.scale`: many streams, many instances, long bodies, slow readers."""
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from bench.cli import PAGE, Lines, choose_cores
+from bench.environments import Environments
+from bench.errors import BenchError
+from bench.machine import read_facts
+from bench.measure import Meter, Sample
+from bench.peers import PEERS, VLLM_ROUTER, install_peers, read_version
+from bench.programs import Programs, build_programs, cache_folder
+from bench.report import write_figures
+from bench.scale.parts import (
+    FULL,
+    QUICK,
+    Size,
+    StreamRound,
+    ask_tables,
+    hold_streams,
+    read_slowly,
+    send_bodies,
+)
+from bench.scale.report import Scale, render_scale, scale_misses
+from bench.targets import (
+    BARE,
+    ROUTER,
+    Cores,
+    Target,
+    build_command,
+    engine_running,
+    free_port,
+    router_command,
+    target_running,
+)
+from sagepool_cluster.progress import Progress
+
+BEGIN: Final = "<!-- scale: written by `python -m bench.scale --write` -->"
+END: Final = "<!-- end of scale -->"
+TARGETS: Final = (BARE, ROUTER, VLLM_ROUTER)
+PARTS: Final = ("streams", "tables", "bodies", "slow")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What every part needs."""
+
+    size: Size
+    cores: Cores
+    programs: Programs
+    peers: Mapping[str, Path]
+    names: Sequence[str]
+    folder: Path
+    progress: Progress
+
+    @contextmanager
+    def running(self, *names: str) -> Iterator[tuple[Meter, Sequence[Target]]]:
+        """Run the engine and those of the targets that were asked for and are here."""
+        with ExitStack() as stack:
+            engine = stack.enter_context(engine_running(self.programs.engine, self.cores))
+            targets = []
+            for name in names:
+                if name not in self.names:
+                    continue
+                port = free_port()
+                command = build_command(name, {}, port, engine.port, self.folder, self.peers)
+                running = target_running(name, command, port, self.cores.router)
+                targets.append(stack.enter_context(running))
+            yield Meter(self.programs.client, engine, self.cores.load), targets
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the measurements; 0, 1 with a sentence on what is wrong, or 130."""
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return _run(options, Lines())
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="little of everything")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="leave others out")
+    parser.add_argument(
+        "--targets", nargs="+", choices=TARGETS, default=TARGETS, help="leave others out"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="fail when the router misses its goals"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help=f"put the tables into docs/{PAGE.name}"
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace, progress: Progress) -> int:
+    facts = read_facts()
+    cores = choose_cores(os.sched_getaffinity(0))
+    programs = build_programs(progress)
+    wanted = [name for name in options.targets if name in PEERS]
+    peers = install_peers(wanted, Environments(cache_folder(), progress), progress)
+    names = [name for name in options.targets if name not in PEERS or name in peers]
+    # A stream takes two descriptors of a router.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.sched_setaffinity(0, {cores.load})
+    size = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        scale = _measure(
+            Room(size, cores, programs, peers, names, Path(folder), progress), options.parts
+        )
+    facts = {**facts, **{name: read_version(name) for name in peers}}
+    report = render_scale(scale, facts)
+    print(report)
+    if options.write:
+        write_figures(PAGE, report, BEGIN, END)
+    missed = scale_misses(scale) if options.check else []
+    for sentence in missed:
+        print(f"bench: {sentence}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _measure(room: Room, parts: Sequence[str]) -> Scale:
+    """The parts that were asked for, each with an engine and targets of its own."""
+    scale = Scale()
+    if "streams" in parts:
+        scale = replace(scale, streams=_streams(room))
+    if "tables" in parts:
+        scale = replace(scale, tables=_tables(room))
+    if "bodies" in parts:
+        with room.running(BARE, ROUTER, VLLM_ROUTER) as (meter, targets):
+            scale = replace(scale, bodies=send_bodies(meter, targets, room.size))
+        room.progress.say("bodies")
+    if "slow" in parts:
+        with room.running(ROUTER, VLLM_ROUTER) as (meter, targets):
+            slow = [read_slowly(meter, target, room.size) for target in targets]
+        scale = replace(scale, slow=slow)
+        room.progress.say("slow readers")
+    return scale
+
+
+def _streams(room: Room) -> Sequence[StreamRound]:
+    size = room.size
+    plan = (*size.streams, *[max(size.streams)] * size.more_rounds)
+    rounds: list[StreamRound] = []
+    for name in (ROUTER, VLLM_ROUTER):
+        # One at a time: what the other keeps in the kernel would be in the way.
+        with room.running(name) as (meter, targets):
+            for target in targets:
+                for streams in plan:
+                    rounds.append(hold_streams(meter, target, streams, size.hold_s / 2))
+                    room.progress.say(f"{name}: {streams:,} streams")
+    return rounds
+
+
+def _tables(room: Room) -> Mapping[int, Sequence[Sample]]:
+    counts = room.size.instances
+    with ExitStack() as stack:
+        engine = stack.enter_context(
+            engine_running(room.programs.engine, room.cores, addresses=max(counts))
+        )
+        routers = {}
+        for count in counts:
+            port = free_port()
+            command = router_command(port, engine.port, room.folder, count)
+            running = target_running(ROUTER, command, port, room.cores.router)
+            routers[count] = stack.enter_context(running)
+        meter = Meter(room.programs.client, engine, room.cores.load)
+        samples = ask_tables(meter, routers, room.size)
+    room.progress.say("tables")
+    return samples

@@ -1,0 +1,165 @@
+"""Our image: named by the content of its sources, built once, kept as an archive in the cache."""
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagepool_cluster.build import locked
+from sagepool_cluster.commands import Argument, run, succeeds
+from sagepool_cluster.config import read_config
+from sagepool_cluster.errors import BuildFailed, CommandFailed
+from sagepool_cluster.imagebase import find_podman_base, host_certificates, write_pip_settings
+from sagepool_cluster.prerequisites import Host, ensure_packages, missing_packages, this_host
+from sagepool_cluster.progress import Progress
+
+REPOSITORY_ROOT = Path(__file__).parent.parent.parent
+
+NAME = "localhost/sagepool"
+
+TARGETS = ("runtime", "demo")
+"""The Dockerfile's stages that can be asked for, the default first."""
+
+_SOURCES = (
+    ".dockerignore",
+    "Dockerfile",
+    "LICENSE",
+    "README.md",
+    "crds",
+    "operator",
+    "pyproject.toml",
+    "requirements",
+    "router",
+    "simulator",
+)
+"""What the Dockerfile copies; a tag changes with it."""
+
+_BUILD_LIMIT_S = 1200.0
+_ARCHIVES_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is built."""
+
+    reference: str
+    archive: Path
+    """As `docker save` writes it."""
+
+
+def build_image(
+    progress: Progress,
+    target: str = TARGETS[0],
+    tag: str | None = None,
+    root: Path = REPOSITORY_ROOT,
+    environ: Mapping[str, str] | None = None,
+    host: Host | None = None,
+) -> Image:
+    """Return our image, built with docker or else podman unless these sources were built before.
+
+    Args:
+        progress: where to say what goes on.
+        target: the stage of the Dockerfile.
+        tag: by default the version and a digest of the sources, so that a changed tree has
+            another tag and no node runs an older image under the same name.
+        root: the repository.
+        environ: SAGEPOOL_IMAGE_BASE chooses another base; by default this process's.
+        host: the machine; by default this one.
+
+    Raises a ClusterError.
+    """
+    variables = dict(os.environ if environ is None else environ)
+    digest = digest_image_sources(root, target, variables.get("SAGEPOOL_IMAGE_BASE", ""))
+    reference = f"{image_name(target)}:{tag or f'{read_version(root)}-{digest}'}"
+    folder = read_config(variables, Path.home()).cache / "images"
+    archive = folder / f"{target}-{digest}{f'-{tag}' if tag else ''}.tar"
+    if archive.exists():
+        return Image(reference, archive)
+    with locked(folder / "build.lock", progress, "another image build"):
+        if not archive.exists():
+            tool = _choose_tool(host or this_host(), progress)
+            progress.say(f"building {reference} with {tool}")
+            part = archive.with_suffix(".part")
+            part.unlink(missing_ok=True)
+            _build(tool, root, target, reference, folder, variables, progress)
+            save: list[Argument] = [tool, "save", "--output", part, reference]
+            run(save if tool == "docker" else [*save, "--format", "docker-archive"], timeout_s=300)
+            part.rename(archive)
+            _forget_older(folder, target)
+            progress.say(f"built {reference} ({archive.stat().st_size // 1_000_000} MB)")
+    return Image(reference, archive)
+
+
+def image_name(target: str) -> str:
+    """Return the repository name of the target's images."""
+    return NAME if target == TARGETS[0] else f"{NAME}-{target}"
+
+
+def read_version(root: Path) -> str:
+    """Return the project's version."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
+
+
+def digest_image_sources(root: Path, target: str, base: str) -> str:
+    """Return 12 hex digits that change with what goes into the image."""
+    digest = hashlib.sha256(repr((target, base)).encode())
+    for path in _source_files(root):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:12]
+
+
+def _source_files(root: Path) -> Iterator[Path]:
+    for name in _SOURCES:
+        top = root / name
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            left_out = "__pycache__" in path.parts or path.suffix in (".pyc", ".pyo")
+            if path.is_file() and not left_out:
+                yield path
+
+
+def _choose_tool(host: Host, progress: Progress) -> str:
+    if host.which("docker") is not None and succeeds(["docker", "version"], timeout_s=10):
+        return "docker"
+    packages = missing_packages(host, {"podman": "podman"})
+    ensure_packages(host, packages, "building the image without Docker", progress)
+    return "podman"
+
+
+def _build(
+    tool: str,
+    root: Path,
+    target: str,
+    reference: str,
+    folder: Path,
+    environ: Mapping[str, str],
+    progress: Progress,
+) -> None:
+    command: list[Argument] = [tool, "build", "--target", target, "--tag", reference]
+    base = environ.get("SAGEPOOL_IMAGE_BASE")
+    if tool == "podman":
+        base = base or find_podman_base(folder, progress)
+        certificates = host_certificates(environ)
+        settings = write_pip_settings(folder / "pip.conf", certificates, environ)
+        # Seen by the build alone, not in the image: mounts leave nothing behind. Without the
+        # chroot isolation a build needs rights that a container often does not have.
+        command += ["--isolation", "chroot", "--volume", f"{settings}:/etc/pip.conf:ro"]
+        if certificates is not None:
+            command += ["--volume", f"{certificates}:{certificates}:ro"]
+    if base:
+        command += ["--build-arg", f"BASE={base}"]
+    try:
+        run([*command, root], environ=environ, timeout_s=_BUILD_LIMIT_S)
+    except CommandFailed as error:
+        raise BuildFailed(f"the image could not be built: {error}") from error
+
+
+def _forget_older(folder: Path, target: str) -> None:
+    """Keep the newest archives of the target: a day's work would fill the disk."""
+    archives = sorted(folder.glob(f"{target}-*.tar"), key=lambda one: one.stat().st_mtime)
+    for archive in archives[:-_ARCHIVES_KEPT]:
+        archive.unlink()

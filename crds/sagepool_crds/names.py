@@ -1,0 +1,57 @@
+"""Every string that more than one part of sagepool relies on, once."""
+
+from typing import Final
+
+GROUP: Final = "sagepool.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "sagepool"
+
+POOL_KIND: Final = "InferencePool"
+POOL_PLURAL: Final = "inferencepools"
+POOL_SHORT: Final = "spool"
+INSTANCE_KIND: Final = "InferenceInstance"
+INSTANCE_PLURAL: Final = "inferenceinstances"
+INSTANCE_SHORT: Final = "sinst"
+
+FIELD_MANAGER: Final = "sagepool"
+
+POOL_LABEL: Final = "sagepool.dev/pool"
+GROUP_LABEL: Final = "sagepool.dev/group"
+ROLE_LABEL: Final = "sagepool.dev/role"
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+
+REFRESH_ANNOTATION: Final = "sagepool.dev/refresh"
+"""On a pool: a new value makes the operator build every engine pod anew with today's defaults."""
+
+MODEL_ANNOTATION: Final = "sagepool.dev/model"
+EMBEDDING_MODEL_ANNOTATION: Final = "sagepool.dev/embedding-model"
+ENGINE_ANNOTATION: Final = "sagepool.dev/engine"
+"""On an engine pod: the models' names and the engine's type that it was built with."""
+
+ROUTER_OWNER: Final = "sagepool-router"
+"""What a router writes as `owned_by` of its models, so that no router is taken for an engine."""
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+INSTANCE_HEADER: Final = "x-sagepool-instance"
+REASON_HEADER: Final = "x-sagepool-reason"
+
+# Condition types of a pool.
+READY: Final = "Ready"
+PROGRESSING: Final = "Progressing"
+ROUTER_READY: Final = "RouterReady"
+SCHEDULED: Final = "Scheduled"
+
+# Condition types of an instance (Ready too).
+ENGINE_READY: Final = "EngineReady"
+
+
+def router_name(pool: str) -> str:
+    """Name of a pool's router: its Deployment, Service, ServiceAccount, Role and RoleBinding."""
+    return f"{pool}-router"
+
+
+def group_name(pool: str, group: str) -> str:
+    """Name of the Deployment that runs a group's engines."""
+    return f"{pool}-{group}"

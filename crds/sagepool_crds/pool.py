@@ -1,0 +1,352 @@
+"""InferencePool: the chat and embedding engines that a person wants behind one address."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from sagepool_crds.cloud import Cloud, Source
+from sagepool_crds.environment import EnvVar
+from sagepool_crds.fields import KeyReference, LabelName, Name, ObjectName, Port, Price, Quantity
+from sagepool_crds.markers import Rule, list_map, list_set, rules, says
+from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
+from sagepool_crds.scheduling import Scheduling
+
+Role: TypeAlias = Literal["llm", "embedding"]
+"""What one address answers, and in what a model's name is served."""
+GroupRole: TypeAlias = Literal["llm", "embedding", "llm_embedding"]
+EngineType: TypeAlias = Literal["vllm", "tei", "simulator"]
+
+
+class Engine(ApiModel):
+    """The program that serves a group's model."""
+
+    type: EngineType
+    """vllm serves chat and embeddings, tei embeddings; simulator needs neither GPU nor weights."""
+    image: str | None = Field(default=None, min_length=1, max_length=512)
+    """Container image. Left out: the operator's default for the type, kept for this group until
+    the group changes."""
+    args: list[Annotated[str, StringConstraints(max_length=2048)]] = Field(
+        default_factory=list, max_length=64
+    )
+    """Further arguments, after those that the operator gives; a flag given here wins."""
+    env: list[EnvVar] = Field(
+        default_factory=list, max_length=64, json_schema_extra=list_map("name")
+    )
+    """Further environment variables."""
+    port: Port = 8000
+    """Port the engine listens on in its pod."""
+
+
+class Model(ApiModel):
+    """What a group serves, and under which names."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!(self.name in self.aliases)",
+                "aliases repeats the model's own name: remove it there",
+                field_path=".aliases",
+            )
+        )
+    )
+
+    uri: str | None = Field(
+        default=None,
+        max_length=512,
+        pattern=r"^hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+        json_schema_extra=says(
+            "write hf://OWNER/NAME, for example hf://Qwen/Qwen2.5-7B-Instruct: models come from "
+            "the Hugging Face hub"
+        ),
+    )
+    """Where the weights are: `hf://OWNER/NAME` on the Hugging Face hub."""
+    name: Name
+    """Name that clients send as `model`."""
+    aliases: list[Name] = Field(default_factory=list, max_length=16, json_schema_extra=list_set())
+    """Other names that clients may send for it."""
+    revision: str | None = Field(default=None, min_length=1, max_length=255)
+    """Branch, tag or commit on the hub. Left out: the hub's default branch."""
+    token_secret: KeyReference | None = None
+    """Secret with the hub's access token, for gated models."""
+
+
+class Gpu(ApiModel):
+    """The GPUs of one engine pod."""
+
+    count: int = Field(default=1, ge=1, le=16)
+    """How many; vllm splits the model over them (tensor parallel)."""
+    resource_name: str = Field(
+        default="nvidia.com/gpu",
+        min_length=3,
+        max_length=253,
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        json_schema_extra=says(
+            "write the resource's full name, for example nvidia.com/gpu or amd.com/gpu"
+        ),
+    )
+    """The extended resource that the device plugin offers."""
+    memory_fraction: float | None = Field(default=None, gt=0, le=1)
+    """Share of the GPU's memory that vllm may take. Left out: vllm's own default."""
+    price_per_hour: Price | None = None
+    """What one GPU costs an hour, in the currency of your choice: for policy cost_optimized."""
+
+
+_NAMES = "([{0}.name] + {0}.aliases)"
+
+
+class Group(ApiModel):
+    """Engines of one kind that serve one model."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "self.name != 'router'",
+                "the name router belongs to the pool's router: give the group another name",
+                field_path=".name",
+            ),
+            Rule(
+                "self.engine.type != 'tei' || self.role == 'embedding'",
+                "tei serves embeddings only: set role to embedding, or engine.type to vllm",
+                field_path=".engine.type",
+            ),
+            Rule(
+                "self.engine.type == 'simulator' || has(self.model.uri)",
+                "model.uri is missing: say what the engine loads, for example "
+                "hf://Qwen/Qwen2.5-7B-Instruct",
+                field_path=".model",
+            ),
+            Rule(
+                "self.engine.type != 'simulator' || "
+                "(!has(self.model.revision) && !has(self.model.tokenSecret))",
+                "the simulator downloads nothing: remove model.revision and model.tokenSecret",
+                field_path=".model",
+            ),
+            Rule(
+                "!has(self.embeddingModel) || self.engine.type != 'simulator' || "
+                "(!has(self.embeddingModel.revision) && !has(self.embeddingModel.tokenSecret))",
+                "the simulator downloads nothing: remove embeddingModel.revision and "
+                "embeddingModel.tokenSecret",
+                field_path=".embeddingModel",
+            ),
+            Rule(
+                "self.role == 'llm_embedding' || !has(self.embeddingModel)",
+                "only role llm_embedding serves a second model: remove embeddingModel, or put it "
+                "into a group of its own",
+                field_path=".embeddingModel",
+            ),
+            Rule(
+                "self.role != 'llm_embedding' || has(self.embeddingModel)",
+                "embeddingModel is missing: role llm_embedding serves one model for chat (model) "
+                "and one for embeddings; name the second, or set role to llm",
+                field_path=".role",
+            ),
+            Rule(
+                "self.role != 'llm_embedding' || self.engine.type == 'simulator'",
+                "llm_embedding runs on the simulator only in this version: set engine.type to "
+                "simulator, or make a group for each of the two models",
+                field_path=".engine.type",
+            ),
+            Rule(
+                f"!has(self.embeddingModel) || !sets.intersects({_NAMES.format('self.model')}, "
+                f"{_NAMES.format('self.embeddingModel')})",
+                "embeddingModel repeats a name or alias of model: give it another, so that a name "
+                "means one model",
+                field_path=".embeddingModel",
+            ),
+            Rule(
+                "self.engine.type == 'vllm' || !has(self.gpu) || !has(self.gpu.memoryFraction)",
+                "only vllm can be given a share of the GPU's memory: remove gpu.memoryFraction",
+                field_path=".gpu",
+            ),
+            Rule(
+                "self.role == oldSelf.role",
+                "a group's role cannot change: add a group with another name and remove this one",
+                field_path=".role",
+            ),
+        )
+    )
+
+    name: LabelName
+    """Unique in the pool; part of the names of its Deployment and pods."""
+    role: GroupRole
+    """What its engines answer: chat and completions (llm), embeddings, rerank and score
+    (embedding), or both on one GPU (llm_embedding)."""
+    engine: Engine
+    """The program that serves the model."""
+    model: Model
+    """What it serves."""
+    embedding_model: Model | None = None
+    """What a group of role llm_embedding serves besides, for embeddings."""
+    gpu: Gpu | None = None
+    """Left out: the pods ask for no GPU."""
+    replicas: int | None = Field(default=None, ge=0, le=1024)
+    """Number of engine pods. Left out: 1."""
+    max_concurrency: int = Field(default=256, ge=1, le=65536)
+    """Requests that one router keeps in flight on one engine; more are answered with 429."""
+
+    @property
+    def served(self) -> tuple[tuple[Role, Model], ...]:
+        """Each model with the role in which its names are served."""
+        if self.role == "embedding":
+            return (("embedding", self.model),)
+        second = self.embedding_model
+        return (("llm", self.model), *((("embedding", second),) if second is not None else ()))
+
+
+class Resources(ApiModel):
+    """Resource requests and limits of a container."""
+
+    requests: Mapping[Annotated[str, StringConstraints(max_length=253)], Quantity] = Field(
+        default_factory=dict, max_length=16
+    )
+    """What the scheduler sets aside."""
+    limits: Mapping[Annotated[str, StringConstraints(max_length=253)], Quantity] = Field(
+        default_factory=dict, max_length=16
+    )
+    """What the container may take at most."""
+
+
+class Service(ApiModel):
+    """The router's Service."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    """How the address is published."""
+    port: Port = 80
+    """Port of the Service."""
+
+
+class Auth(ApiModel):
+    """Who may send requests."""
+
+    api_keys_secret: ObjectName
+    """Secret whose values are the keys that the router takes. Routers mount it; the operator never
+    reads it."""
+
+
+class Router(ApiModel):
+    """The pods that answer as one OpenAI-compatible endpoint."""
+
+    replicas: int = Field(default=2, ge=1, le=64)
+    """Number of router pods."""
+    auth: Auth | None = None
+    """Who may send requests. Left out: everyone who reaches the Service."""
+    service: Service = Field(default_factory=Service)
+    """The Service in front of them."""
+    resources: Resources = Field(
+        default_factory=lambda: Resources(
+            requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "1Gi"}
+        )
+    )
+    """What each router pod is given."""
+
+
+class InferencePoolSpec(ApiModel):
+    """What a person wants."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                # Every name that a serves as llm against every one that b serves as embedding.
+                "self.groups.all(a, a.role == 'embedding' || self.groups.all(b, a.name == b.name "
+                f"|| ((b.role != 'embedding' || !sets.intersects({_NAMES.format('a.model')}, "
+                f"{_NAMES.format('b.model')})) && (!has(b.embeddingModel) || !sets.intersects("
+                f"{_NAMES.format('a.model')}, {_NAMES.format('b.embeddingModel')})))))",
+                "two groups with different roles serve the same model name or alias: "
+                "rename it in one of them",
+                field_path=".groups",
+            ),
+            Rule(
+                "self.source != 'cloud' || has(self.cloud)",
+                "source cloud needs a provider: fill in cloud, or set source to auto or local",
+                field_path=".source",
+            ),
+        )
+    )
+
+    source: Source = "auto"
+    """Who answers: the pool's engines (local), the provider (cloud; no engine runs), or the engines
+    and, where cloud.when says so, the provider (auto). Without cloud, auto is local."""
+    suspend: bool = False
+    """True: no engine runs; the address stays and answers 503."""
+    groups: list[Group] = Field(min_length=1, max_length=32, json_schema_extra=list_map("name"))
+    """Engines by kind and model."""
+    scheduling: Scheduling = Field(default_factory=Scheduling)
+    """How requests are placed on engines."""
+    router: Router = Field(default_factory=Router)
+    """The endpoint in front of them."""
+    cloud: Cloud | None = None
+    """A provider that answers where the pool's own engines do not."""
+
+
+class ModelStatus(ApiModel):
+    """A model that the pool serves."""
+
+    name: str
+    """The model's name."""
+    role: Role
+    """What it answers."""
+    ready: int
+    """Instances that can answer for it now."""
+    desired: int
+    """Instances that should."""
+    source: Literal["local", "cloud", ""] = ""
+    """Who answers for it: instances of the pool, the provider, or nobody."""
+
+
+class GroupStatus(ApiModel):
+    """The state of a group."""
+
+    name: str
+    """The group's name."""
+    desired: int
+    """Engine pods that should run."""
+    ready: int
+    """Engine pods that answer."""
+    updated: int
+    """Pods built from the present spec."""
+    message: str = ""
+    """What is wrong, and the next step; empty when nothing is."""
+
+
+class InferencePoolStatus(ApiModel):
+    """What is."""
+
+    observed_generation: int = 0
+    """Generation of the spec that this status speaks of."""
+    conditions: list[Condition] = Field(
+        default_factory=list, max_length=16, json_schema_extra=list_map("type")
+    )
+    """Ready, Progressing, RouterReady, Scheduled."""
+    endpoint: str = ""
+    """Base URL for OpenAI clients in the cluster."""
+    models: list[ModelStatus] = Field(default_factory=list, json_schema_extra=list_map("name"))
+    """Every model that the pool serves."""
+    groups: list[GroupStatus] = Field(default_factory=list, json_schema_extra=list_map("name"))
+    """Every group of the spec."""
+    replicas: int = 0
+    """Instances that should run, engines elsewhere included."""
+    ready_replicas: int = 0
+    """Instances that answer."""
+    ready: str = ""
+    """readyReplicas/replicas, for people."""
+    model_names: str = ""
+    """The names of the models, for people."""
+
+
+class InferencePool(KubernetesObject):
+    """Chat and embedding engines behind one OpenAI-compatible address."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "self.metadata.name.size() <= 40 && "
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name becomes part of Service and pod names: use at most 40 lower-case "
+                "letters, digits and hyphens, with a letter first",
+            )
+        )
+    )
+
+    spec: InferencePoolSpec
+    status: InferencePoolStatus = Field(default_factory=InferencePoolStatus)

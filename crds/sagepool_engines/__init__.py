@@ -1,0 +1,1 @@
+"""What an engine says about itself: health, models, load, embedding space."""

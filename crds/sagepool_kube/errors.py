@@ -1,0 +1,73 @@
+"""The errors of the Kubernetes client.
+
+KubeError
+├── NotFound        404: no such object, or no such kind on this server
+├── AlreadyExists   409, reason AlreadyExists
+├── Conflict        409, otherwise
+├── Invalid         400, 405, 413, 415, 422 (and a 500 that complains about the applied object)
+├── Forbidden       401, 403
+├── Gone            410: list again
+├── Unavailable     no connection, time-out, 429, 5xx: try again later
+└── NoCluster       neither a service account nor a kubeconfig says where the API server is
+"""
+
+
+class KubeError(Exception):
+    """A call to the API server failed; the message names the call, the object and the reason."""
+
+
+class NotFound(KubeError):
+    """There is no such object, or the server does not know the kind."""
+
+
+class AlreadyExists(KubeError):
+    """An object of that name is there already."""
+
+
+class Conflict(KubeError):
+    """The object changed meanwhile, or another field manager owns a field."""
+
+
+class Invalid(KubeError):
+    """The server refuses the object."""
+
+
+class Forbidden(KubeError):
+    """The credentials are not accepted or lack the right."""
+
+
+class Gone(KubeError):
+    """The version to watch from is too old."""
+
+
+class Unavailable(KubeError):
+    """The API server cannot be reached or cannot answer now."""
+
+
+class NoCluster(KubeError):
+    """There is no usable configuration of a cluster."""
+
+
+def error_of_status(call: str, code: int, reason: str, message: str) -> KubeError:
+    """The error for an answer (or an ERROR event of a watch) with this status.
+
+    Args:
+        call: what was asked, for the message: verb, kind and object.
+        code: the HTTP status code.
+        reason: the `reason` of the Status object; may be empty.
+        message: the server's own words.
+    """
+    text = f"{call}: {message or 'no message'} ({code})"
+    if code == 409:
+        return AlreadyExists(text) if reason == "AlreadyExists" else Conflict(text)
+    if code == 500 and "failed to create typed patch object" in message:
+        # Server-side apply answers so to unknown fields, wrong types and repeated list keys.
+        return Invalid(text)
+    by_code: dict[int, type[KubeError]] = {
+        401: Forbidden,
+        403: Forbidden,
+        404: NotFound,
+        410: Gone,
+        429: Unavailable,
+    }
+    return by_code.get(code, Invalid if 400 <= code < 500 else Unavailable)(text)

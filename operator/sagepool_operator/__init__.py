@@ -1,0 +1,1 @@
+"""The operator: makes and keeps the engines and the router of every InferencePool."""

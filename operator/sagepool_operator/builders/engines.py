@@ -1,0 +1,53 @@
+"""The Deployment of a group."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sagepool_crds import names
+from sagepool_crds.pool import Group, InferencePool
+from sagepool_kube.api import DEPLOYMENTS
+from sagepool_operator.builders import identity
+
+SETTLE_S: Final = 5
+"""A new engine counts only after so long: the operator has seen it and routers send to it before
+the Deployment takes an old one away."""
+_IMAGE_PULL_S: Final = 3600
+"""GPU images are large and pulled once a node."""
+
+
+def wanted_replicas(pool: InferencePool, group: Group) -> int:
+    """Engine pods that the spec asks for now."""
+    if pool.spec.suspend or pool.spec.source == "cloud":
+        return 0
+    return 1 if group.replicas is None else group.replicas
+
+
+def build_deployment(
+    pool: InferencePool, group: Group, template: Mapping[str, Any], notes: Mapping[str, str]
+) -> dict[str, Any]:
+    """The Deployment that runs `template`; `notes` become its annotations."""
+    deployment = identity.child(
+        pool,
+        DEPLOYMENTS,
+        names.group_name(pool.metadata.name, group.name),
+        identity.group_labels(pool, group),
+        spec={
+            "replicas": wanted_replicas(pool, group),
+            "selector": {"matchLabels": identity.group_selector(pool, group)},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "minReadySeconds": SETTLE_S,
+            "progressDeadlineSeconds": _load_limit_s(template) + _IMAGE_PULL_S,
+            "revisionHistoryLimit": 3,
+            "template": dict(template),
+        },
+    )
+    deployment["metadata"]["annotations"] = dict(notes)
+    return deployment
+
+
+def _load_limit_s(template: Mapping[str, Any]) -> int:
+    probe = template["spec"]["containers"][0]["startupProbe"]
+    return int(probe["periodSeconds"]) * int(probe["failureThreshold"])

@@ -1,0 +1,127 @@
+"""The pod template of a group's engines."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sagepool_crds import names
+from sagepool_crds.pool import Group, InferencePool
+from sagepool_operator.builders import identity, registry, security
+from sagepool_operator.engines.container import EngineContainer
+
+CONTAINER: Final = "engine"
+_PORT: Final = "http"
+LEAVE_S: Final = 5
+"""A pod that is being deleted keeps answering so long: by then the routers have dropped it."""
+_SHARED_MEMORY_PER_GPU: Final = "4Gi"
+
+
+def build_template(pool: InferencePool, group: Group, engine: EngineContainer) -> dict[str, Any]:
+    """The pod template as the operator decides it today."""
+    return {
+        "metadata": {
+            "labels": identity.group_labels(pool, group),
+            "annotations": {
+                "kubectl.kubernetes.io/default-container": CONTAINER,
+                names.MODEL_ANNOTATION: group.model.name,
+                **_second_model(group),
+                names.ENGINE_ANNOTATION: group.engine.type,
+            },
+        },
+        "spec": {
+            **registry.credentials(engine.pull_secrets),
+            "automountServiceAccountToken": False,
+            # Service variables such as VLLM_PORT=tcp://... would be read by engines.
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": LEAVE_S + engine.stop_limit_s,
+            "securityContext": (
+                security.restricted_pod() if engine.is_ours else security.engine_pod()
+            ),
+            "containers": [_container(group, engine)],
+            "volumes": [
+                {"name": name, "emptyDir": source} for name, source, _ in _mounts(group, engine)
+            ],
+        },
+    }
+
+
+def _second_model(group: Group) -> dict[str, str]:
+    if group.embedding_model is None:
+        return {}
+    return {names.EMBEDDING_MODEL_ANNOTATION: group.embedding_model.name}
+
+
+def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": engine.image,
+        "imagePullPolicy": engine.pull_policy,
+        **({"command": list(engine.command)} if engine.command else {}),
+        "args": list(engine.args),
+        "ports": [{"name": _PORT, "containerPort": group.engine.port, "protocol": "TCP"}],
+        "resources": _resources(group, engine),
+        "securityContext": (
+            security.restricted_container() if engine.is_ours else security.engine_container()
+        ),
+        "volumeMounts": [
+            {"name": name, "mountPath": path} for name, _, path in _mounts(group, engine)
+        ],
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
+        **_probes(engine),
+    }
+    if engine.env:
+        container["env"] = [dict(variable) for variable in engine.env]
+    return container
+
+
+def _probes(engine: EngineContainer) -> dict[str, Any]:
+    check = {"httpGet": {"path": "/health", "port": _PORT, "scheme": "HTTP"}}
+    period_s = engine.probe_period_s
+    return {
+        "startupProbe": {
+            **check,
+            "periodSeconds": period_s,
+            "timeoutSeconds": 5,
+            "failureThreshold": engine.load_limit_s // period_s,
+        },
+        "readinessProbe": {
+            **check,
+            "periodSeconds": min(period_s, 5),
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            **check,
+            "periodSeconds": 10,
+            "timeoutSeconds": 10,
+            "failureThreshold": 6,
+            # A hung engine has nothing to finish; the pod's own limit is for orderly leaving.
+            "terminationGracePeriodSeconds": LEAVE_S,
+        },
+    }
+
+
+def _resources(group: Group, engine: EngineContainer) -> dict[str, Any]:
+    requests: dict[str, str] = dict(engine.requests)
+    limits: dict[str, str] = {}
+    if group.gpu is not None:
+        # An extended resource cannot be overcommitted: request and limit must be the same.
+        requests[group.gpu.resource_name] = limits[group.gpu.resource_name] = str(group.gpu.count)
+    return {"requests": requests, "limits": limits}
+
+
+def _mounts(group: Group, engine: EngineContainer) -> list[tuple[str, Mapping[str, Any], str]]:
+    """Volumes that live as long as the pod: name, source, path."""
+    mounts: list[tuple[str, Mapping[str, Any], str]] = []
+    if engine.cache_path is not None:
+        mounts.append(("cache", {}, engine.cache_path))
+    if engine.is_ours:
+        mounts.append(("tmp", {}, "/tmp"))
+    elif group.gpu is not None and group.gpu.count > 1:
+        # Processes of a tensor-parallel engine talk through /dev/shm, 64 MiB by default.
+        source = {"medium": "Memory", "sizeLimit": _times(group.gpu.count, _SHARED_MEMORY_PER_GPU)}
+        mounts.append(("shared-memory", source, "/dev/shm"))
+    return mounts
+
+
+def _times(count: int, quantity: str) -> str:
+    return f"{count * int(quantity.removesuffix('Gi'))}Gi"

@@ -1,0 +1,36 @@
+"""Security contexts: ours meets Kubernetes' restricted level, engines' images do what they can."""
+
+from typing import Any, Final
+
+_USER: Final = 65532
+"""The user of our image."""
+
+
+def restricted_pod() -> dict[str, Any]:
+    """For pods that run our own image."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def restricted_container() -> dict[str, Any]:
+    """For containers that run our own image."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def engine_pod() -> dict[str, Any]:
+    """For engines' own images, which run as root and write beside their programs."""
+    return {"seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def engine_container() -> dict[str, Any]:
+    """For engines' own images."""
+    return {"allowPrivilegeEscalation": False}

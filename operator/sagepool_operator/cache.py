@@ -1,0 +1,179 @@
+"""Local copies of everything that the operator reads, by pool.
+
+Each kind has a reflector of ours (`sagepool_kube.reflector`). kopf keeps an index too, but it
+learns nothing of objects that vanish while its watch is being renewed: they stay in its index for
+ever. Our reflector lists again and reports what is gone.
+
+The cache also shows our own writes at once. Without that, a reconcile that follows quickly would
+see the world before the last one and write the same again.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from sagepool_crds import names
+from sagepool_crds.meta import PoolKey
+from sagepool_kube.api import INSTANCES, PODS, POOLS, Kind, KubeApi, Object
+from sagepool_kube.reflector import Reflector
+from sagepool_operator.snapshot import CHILD_KINDS
+
+_UNCONFIRMED_S: Final = 30.0
+"""A write of ours that no watch has shown after so long is taken to be undone by somebody."""
+
+_Index = dict[PoolKey, dict[str, Object]]
+
+
+class ReflectedCache:
+    """Implements `snapshot.Cache`; wakes pools when something of theirs changes."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        namespace: str | None,
+        wake: Callable[[PoolKey], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Prepare; nothing is read before `run`.
+
+        Args:
+            api: the API server.
+            namespace: the one to follow; None for all.
+            wake: called with the pool that a changed object belongs to.
+            clock: seconds.
+        """
+        self._wake = wake
+        self._clock = clock
+        kinds = (POOLS, INSTANCES, PODS, *CHILD_KINDS)
+        self._index: dict[Kind, _Index] = {kind: {} for kind in kinds}
+        self._unconfirmed: dict[tuple[Kind, str, str], float] = {}
+        """Our writes that no watch has shown yet, and when they were made."""
+        self._reflectors = {
+            kind: Reflector(
+                api,
+                kind,
+                namespace,
+                project=_slim,
+                on_change=partial(self._changed, kind),
+                # A person may write an instance without any label.
+                label_selector="" if kind in (POOLS, INSTANCES) else names.POOL_LABEL,
+                clock=clock,
+            )
+            for kind in kinds
+        }
+
+    async def run(self) -> None:
+        """Follow the API server until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors.values():
+                tasks.create_task(reflector.run())
+
+    async def wait_until_synced(self) -> None:
+        """Return once every kind has been listed."""
+        for reflector in self._reflectors.values():
+            await reflector.synced.wait()
+
+    def errors(self) -> list[str]:
+        """Why kinds cannot be followed now; empty when all are."""
+        return [r.health.error for r in self._reflectors.values() if not r.health.is_connected]
+
+    def keys(self) -> set[PoolKey]:
+        """Every pool that exists or that an instance names."""
+        return {*self._index[POOLS], *self._index[INSTANCES]}
+
+    def pool(self, key: PoolKey) -> Object | None:
+        """The pool, or None."""
+        return self._index[POOLS].get(key, {}).get(key.name)
+
+    def children(self, key: PoolKey) -> Iterable[tuple[Kind, Object]]:
+        """Objects of CHILD_KINDS that carry the pool's label."""
+        return [(kind, obj) for kind in CHILD_KINDS for obj in self._of(kind, key)]
+
+    def pods(self, key: PoolKey) -> Iterable[Object]:
+        """Pods that carry the pool's label."""
+        return self._of(PODS, key)
+
+    def instances(self, key: PoolKey) -> Iterable[Object]:
+        """Instances whose poolRef is the pool."""
+        return self._of(INSTANCES, key)
+
+    def note(self, kind: Kind, obj: Object) -> None:
+        """Show an object as the API server has just returned it from a write of ours."""
+        meta = obj["metadata"]
+        name = (kind, meta["namespace"], meta["name"])
+        if self._put(kind, obj):
+            self._unconfirmed[name] = self._clock()
+
+    def _of(self, kind: Kind, key: PoolKey) -> list[Object]:
+        self._forget_undone(kind, key)
+        return list(self._index[kind].get(key, {}).values())
+
+    def _forget_undone(self, kind: Kind, key: PoolKey) -> None:
+        for address, since in list(self._unconfirmed.items()):
+            if address[:2] != (kind, key.namespace) or self._clock() - since < _UNCONFIRMED_S:
+                continue
+            del self._unconfirmed[address]
+            if address[1:] not in self._reflectors[kind].store:
+                self._index[kind].get(key, {}).pop(address[2], None)
+
+    def _changed(self, kind: Kind, old: Object | None, new: Object | None) -> None:
+        if old is not None and (new is None or pool_of(kind, old) != pool_of(kind, new)):
+            self._drop(kind, old)
+        if new is not None:
+            self._put(kind, new)
+        shown = new or old
+        if shown is not None:
+            meta = shown["metadata"]
+            self._unconfirmed.pop((kind, meta.get("namespace", ""), meta["name"]), None)
+        for key in {pool_of(kind, obj) for obj in (old, new) if obj is not None}:
+            if key is not None:
+                self._wake(key)
+
+    def _put(self, kind: Kind, obj: Object) -> bool:
+        """Take an object in, unless a newer state of it is here; says whether it was."""
+        key = pool_of(kind, obj)
+        if key is None:
+            return False
+        objects = self._index[kind].setdefault(key, {})
+        name = obj["metadata"]["name"]
+        here = objects.get(name)
+        if here is not None and _version(here) >= _version(obj):
+            return False
+        objects[name] = _slim(obj)
+        return True
+
+    def _drop(self, kind: Kind, obj: Object) -> None:
+        key = pool_of(kind, obj)
+        if key is None:
+            return
+        objects = self._index[kind].get(key, {})
+        here = objects.get(obj["metadata"]["name"])
+        if here is not None and here["metadata"].get("uid") == obj["metadata"].get("uid"):
+            del objects[obj["metadata"]["name"]]
+        if not objects:
+            self._index[kind].pop(key, None)
+
+
+def pool_of(kind: Kind, obj: Object) -> PoolKey | None:
+    """The pool that an object belongs to, or says that it does."""
+    meta = obj["metadata"]
+    if kind == POOLS:
+        name = meta["name"]
+    elif kind == INSTANCES:
+        name = (obj.get("spec") or {}).get("poolRef")
+    else:
+        name = (meta.get("labels") or {}).get(names.POOL_LABEL)
+    return PoolKey(meta.get("namespace", ""), name) if name else None
+
+
+def _slim(obj: Object) -> dict[str, Any]:
+    """The object without the record of who set which field: half of its size, never read."""
+    meta = {k: v for k, v in obj["metadata"].items() if k != "managedFields"}
+    return {**obj, "metadata": meta}
+
+
+def _version(obj: Object) -> int:
+    """The resource version as a number: Kubernetes promises that it grows (KEP-5504)."""
+    text = str(obj["metadata"].get("resourceVersion", ""))
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,102 @@
+"""Whether a live object still is what we want it to be. Pure.
+
+An apply that changes nothing is a request all the same, so the cached object is compared first.
+Two questions are asked. Did *we* change our mind? The digest of the object as we last applied it
+stands in an annotation; it also covers fields that we no longer set, which a server-side apply
+takes away. Did *somebody else* change a field that we set? Every field of ours must be found in
+the live object; what others added there does not matter.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from sagepool_kube.api import Object
+
+APPLIED_ANNOTATION: Final = "sagepool.dev/applied"
+"""Digest of the object as we last applied it."""
+
+_ITEM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "ports": ("name",),
+    "imagePullSecrets": ("name",),
+    "ownerReferences": ("uid",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "endpoints": ("role",),
+}
+"""Lists that the API server merges item by item, and what tells their items apart."""
+_SETS: Final = frozenset({"models"})
+_QUANTITIES: Final = frozenset({"requests", "limits"})
+_SUFFIXES: Final[Mapping[str, Decimal]] = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    **{letter: Decimal(1000) ** (i + 1) for i, letter in enumerate("kMGTPE")},
+    **{f"{letter}i": Decimal(1024) ** (i + 1) for i, letter in enumerate("KMGTPE")},
+}
+
+
+def digest(value: object) -> str:
+    """A short digest of a JSON value, the same for equal values."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def seal(obj: Object) -> dict[str, Any]:
+    """The object with the digest of itself in an annotation."""
+    meta = obj["metadata"]
+    annotations = {**meta.get("annotations", {}), APPLIED_ANNOTATION: digest(obj)}
+    return {**obj, "metadata": {**meta, "annotations": annotations}}
+
+
+def has_drifted(wanted: Object, live: Object) -> bool:
+    """Whether `live` lacks something of `wanted` (a sealed object), or was applied otherwise."""
+    return not _covers(wanted, live, "")
+
+
+def _covers(wanted: object, live: object, field: str) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and _covers_mapping(wanted, live, field)
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        return isinstance(live, Sequence) and _covers_list(wanted, live, field)
+    return wanted == live
+
+
+def _covers_mapping(wanted: Mapping[str, object], live: Mapping[str, object], field: str) -> bool:
+    if field in _QUANTITIES:
+        return all(k in live and _amount(v) == _amount(live[k]) for k, v in wanted.items())
+    return all(
+        # The server leaves empty values out.
+        _covers(value, live[key], key) if key in live else value in ("", {}, [])
+        for key, value in wanted.items()
+    )
+
+
+def _covers_list(wanted: Sequence[object], live: Sequence[object], field: str) -> bool:
+    if field in _SETS:
+        return set(wanted) <= set(live)
+    keys = _ITEM_KEYS.get(field)
+    if keys is None:
+        return len(wanted) == len(live) and all(
+            _covers(a, b, "") for a, b in zip(wanted, live, strict=True)
+        )
+    found = {_identity(item, keys): item for item in live}
+    return all(_covers(item, found.get(_identity(item, keys)), "") for item in wanted)
+
+
+def _identity(item: object, keys: tuple[str, ...]) -> tuple[object, ...]:
+    return tuple(item.get(key) for key in keys) if isinstance(item, Mapping) else (item,)
+
+
+def _amount(quantity: object) -> Decimal | str:
+    """A Kubernetes quantity as a number: 1 and 1000m are the same."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})", str(quantity))
+    if match is None or match[2] not in _SUFFIXES:
+        return str(quantity)
+    return Decimal(match[1]) * _SUFFIXES[match[2]]

@@ -1,0 +1,1 @@
+"""What each engine needs of its pod: image, command line, environment, time to load and to stop."""

@@ -1,0 +1,59 @@
+"""vLLM 0.25: generates (role llm) or pools (role embedding)."""
+
+from typing import Final
+
+from sagepool_crds.pool import Group
+from sagepool_operator.config import Images
+from sagepool_operator.engines.container import (
+    EngineContainer,
+    hub_model,
+    hub_token,
+    merge_args,
+    merge_env,
+)
+
+_CACHE: Final = "/var/cache/vllm"
+_DRAIN_S: Final = 60
+"""How long running requests may go on after SIGTERM. vLLM's own default kills them at once."""
+_KEEP_ALIVE_S: Final = 75
+"""vLLM's default of 5 s is so close to the routers' idle limit of 4 s that a request could meet a
+connection that vLLM is just closing. The side that sends requests has to be the one that closes."""
+
+
+def build(group: Group, images: Images) -> EngineContainer:
+    """The container that serves the group's model."""
+    return EngineContainer(
+        image=group.engine.image or images.vllm,
+        command=("vllm", "serve"),
+        args=(hub_model(group), *merge_args(_flags(group), group.engine.args)),
+        env=merge_env(
+            (
+                {"name": "HF_HOME", "value": f"{_CACHE}/huggingface"},
+                {"name": "VLLM_CACHE_ROOT", "value": f"{_CACHE}/compiled"},
+                {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": str(_KEEP_ALIVE_S)},
+                *hub_token(group, "HF_TOKEN"),
+            ),
+            group.engine.env,
+        ),
+        cache_path=_CACHE,
+        load_limit_s=3600,
+        stop_limit_s=_DRAIN_S + 15,
+    )
+
+
+def _flags(group: Group) -> list[str]:
+    flags = [
+        "--host=0.0.0.0",
+        f"--port={group.engine.port}",
+        f"--served-model-name={group.model.name}",
+        f"--shutdown-timeout={_DRAIN_S}",
+    ]
+    if group.role == "embedding":
+        flags.append("--runner=pooling")
+    if group.model.revision is not None:
+        flags.append(f"--revision={group.model.revision}")
+    if group.gpu is not None and group.gpu.count > 1:
+        flags.append(f"--tensor-parallel-size={group.gpu.count}")
+    if group.gpu is not None and group.gpu.memory_fraction is not None:
+        flags.append(f"--gpu-memory-utilization={group.gpu.memory_fraction}")
+    return flags

@@ -1,0 +1,94 @@
+"""Carries a plan out: applies, deletes, status, and an event where a write turned something."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from sagepool_kube.api import Kind, KubeApi, Object
+from sagepool_kube.errors import Conflict, Forbidden, Invalid, NotFound
+from sagepool_operator.plan import Apply, ApplyStatus, Delete, Event, Plan
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class Notes(Protocol):
+    """Is shown what the API server made of our writes."""
+
+    def note(self, kind: Kind, obj: Object) -> None:
+        """An object as the API server returned it."""
+        ...
+
+
+class Executor:
+    """Writes to the API server."""
+
+    def __init__(
+        self, api: KubeApi, notes: Notes, record: Callable[[Event], Awaitable[None]]
+    ) -> None:
+        """Take the API server, who is shown its answers, and what records an event."""
+        self._api = api
+        self._notes = notes
+        self._record = record
+
+    async def make(self, plan: Plan) -> tuple[str, ...]:
+        """Apply and delete. What the API server refuses is returned in words, the rest is done.
+
+        Raises:
+            Unavailable: the API server cannot be reached.
+        """
+        refused = []
+        writes: tuple[Apply | Delete, ...] = (*plan.applies, *plan.deletes)
+        for write in writes:
+            try:
+                if isinstance(write, Apply):
+                    await self._apply(write)
+                else:
+                    await self._delete(write)
+            except Forbidden as error:
+                refused.append(f"{error}: give the operator's service account this right")
+            except (Invalid, Conflict) as error:
+                refused.append(str(error))
+        return tuple(refused)
+
+    async def report(self, plan: Plan) -> None:
+        """Write status.
+
+        Raises:
+            KubeError: a status could not be written.
+        """
+        for status in plan.statuses:
+            await self._apply_status(status)
+
+    async def _apply(self, apply: Apply) -> None:
+        meta = apply.obj["metadata"]
+        made = await self._api.apply(apply.kind, meta["namespace"], apply.obj)
+        self._notes.note(apply.kind, made)
+        _logger.info("applied", extra=_fields(apply.kind, meta["namespace"], meta["name"]))
+        await self._record_all(apply.events)
+
+    async def _delete(self, delete: Delete) -> None:
+        try:
+            await self._api.delete(delete.kind, delete.namespace, delete.name, uid=delete.uid)
+        except NotFound:
+            return
+        _logger.info("deleted", extra=_fields(delete.kind, delete.namespace, delete.name))
+        await self._record_all(delete.events)
+
+    async def _apply_status(self, status: ApplyStatus) -> None:
+        meta = status.obj["metadata"]
+        try:
+            made = await self._api.apply(
+                status.kind, meta["namespace"], status.obj, subresource="status"
+            )
+        except NotFound:
+            return  # it has just been deleted
+        self._notes.note(status.kind, made)
+        await self._record_all(status.events)
+
+    async def _record_all(self, events: tuple[Event, ...]) -> None:
+        for event in events:
+            await self._record(event)
+
+
+def _fields(kind: Kind, namespace: str, name: str) -> dict[str, str]:
+    return {"kind": kind.kind, "object": f"{namespace}/{name}"}

@@ -1,0 +1,290 @@
+"""From what was observed to the facts that conditions are judged by. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sagepool_crds import names
+from sagepool_crds.instance import Endpoint
+from sagepool_crds.pool import Group, InferencePool, Role
+from sagepool_kube.api import DEPLOYMENTS, Object
+from sagepool_operator.builders import engines
+from sagepool_operator.conditions import (
+    Elsewhere,
+    GroupFacts,
+    InstanceFacts,
+    PoolFacts,
+    Probed,
+    judge_instance,
+)
+from sagepool_operator.drift import digest
+from sagepool_operator.plan import ChildKey, Target
+from sagepool_operator.pods import PodFacts
+from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
+from sagepool_operator.reports import Report, inherit
+from sagepool_operator.snapshot import Observed, SeenInstance
+from sagepool_operator.status import JudgedInstance, instance_status
+
+_SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
+
+
+def judge_instances(observed: Observed, now: datetime) -> list[JudgedInstance]:
+    """Every instance of the pool with the status that it should have."""
+    claims = _claims(observed)
+    return [_judge(seen, observed, claims, now) for seen in observed.instances]
+
+
+def target_of(seen: SeenInstance, observed: Observed) -> Target | None:
+    """What to probe for an instance; None while nothing can answer there."""
+    spec = seen.instance.spec
+    pod = _pod_of(seen, observed)
+    if observed.pool is None or _is_leaving(seen, pod):
+        return None
+    endpoints = tuple(spec.endpoints)
+    if pod is not None and not _is_up(pod, endpoints):
+        return None
+    return Target(
+        namespace=observed.key.namespace,
+        instance=seen.instance.metadata.name,
+        uid=seen.instance.metadata.uid,
+        incarnation=digest(
+            [pod.restarts if pod else 0, spec.engine, [e.to_object() for e in endpoints]]
+        ),
+        engine=spec.engine,
+        endpoints=endpoints,
+    )
+
+
+def is_without_image(observed: Observed, group: Group) -> bool:
+    """Whether none of the group's pods runs, and one cannot get its image."""
+    pods = [pod for pod in observed.pods if pod.group == group.name and not pod.is_deleting]
+    if any(pod.is_running for pod in pods):
+        return False
+    work = _workload(observed.pool, group.name)
+    return any(problem.reason == "ImagePullFailed" for problem in _problems(pods, work))
+
+
+def pool_facts(
+    pool: InferencePool,
+    observed: Observed,
+    judged: Sequence[JudgedInstance],
+    taken: Sequence[str],
+) -> PoolFacts:
+    """What judging the pool needs."""
+    return PoolFacts(
+        name=pool.metadata.name,
+        is_suspended=pool.spec.suspend,
+        groups=tuple(_group_facts(pool, group, observed, judged) for group in pool.spec.groups),
+        router=_router_facts(pool, observed),
+        elsewhere=tuple(
+            Elsewhere(one.instance.metadata.name, one.verdict.ready)
+            for one in judged
+            # One that its owner has taken out of use is not missed.
+            if not one.group and one.verdict.ready.reason not in ("Draining", "DrainRequested")
+        ),
+        provider=_provider(pool),
+        unmapped=tuple(dict.fromkeys(_unmapped(pool))),
+        taken=tuple(taken),
+        refused=observed.refused,
+    )
+
+
+def _provider(pool: InferencePool) -> str:
+    cloud = pool.spec.cloud
+    return cloud.base_url if pool.spec.source == "cloud" and cloud is not None else ""
+
+
+def _unmapped(pool: InferencePool) -> Iterator[str]:
+    if pool.spec.cloud is not None:
+        for group in pool.spec.groups:
+            for _, model in group.served:
+                if model.name not in pool.spec.cloud.models:
+                    yield model.name
+
+
+def _judge(
+    seen: SeenInstance, observed: Observed, claims: "_Claims", now: datetime
+) -> JudgedInstance:
+    instance = seen.instance
+    pod = _pod_of(seen, observed)
+    target = target_of(seen, observed)
+    report = observed.reports.get(target.key) if target is not None else None
+    if report is None and target is not None and not (pod and pod.started_at is None):
+        report = inherit(instance.status, pod.started_at if pod else None)
+    verdict = judge_instance(
+        InstanceFacts(
+            pool=observed.key.name,
+            pool_exists=observed.pool is not None,
+            is_leaving=_is_leaving(seen, pod),
+            drain=instance.spec.drain,
+            problem=find_problem(pod, _workload(observed.pool, pod.group)) if pod else None,
+            is_elsewhere=not seen.pod_uid,
+            is_starting=pod is not None and not _is_up(pod, instance.spec.endpoints),
+            probed=_probed(report),
+            rival="" if seen.pod_uid else _rival(seen, claims, observed.key.name),
+        )
+    )
+    status, recheck = instance_status(instance, verdict, report, now)
+    group = (instance.spec.group or "") if seen.pod_uid else ""
+    return JudgedInstance(instance, group, verdict, status, recheck)
+
+
+def _probed(report: Report | None) -> Probed | None:
+    return Probed(report.verdict, report.message, report.was_ready) if report else None
+
+
+def _pod_of(seen: SeenInstance, observed: Observed) -> PodFacts | None:
+    return next((pod for pod in observed.pods if pod.uid == seen.pod_uid), None)
+
+
+def _is_up(pod: PodFacts, endpoints: Sequence[Endpoint]) -> bool:
+    """Whether the pod's container runs and its instance has the address."""
+    return pod.is_running and all(endpoint.url is not None for endpoint in endpoints)
+
+
+def _is_leaving(seen: SeenInstance, pod: PodFacts | None) -> bool:
+    if seen.instance.metadata.deletion_timestamp is not None:
+        return True
+    # An instance whose pod is gone is about to be garbage-collected.
+    return bool(seen.pod_uid) and (pod is None or pod.is_deleting)
+
+
+# Model names: a name means one role in a pool. Groups come first, then instances by name.
+
+_Claims = dict[str, tuple[Role, str, str]]
+"""Model name to role, claimant in words, and the claimant's instance (empty for a group)."""
+
+
+def _claims(observed: Observed) -> _Claims:
+    claims: _Claims = {}
+    for group in observed.pool.spec.groups if observed.pool is not None else ():
+        for role, served in group.served:
+            for name in (served.name, *served.aliases):
+                claims.setdefault(name, (role, f"group {group.name}", ""))
+    for seen in observed.instances:
+        if seen.pod_uid:
+            continue
+        name = seen.instance.metadata.name
+        for endpoint in seen.instance.spec.endpoints:
+            for model in endpoint.models:
+                claims.setdefault(model, (endpoint.role, f"instance {name}", name))
+    return claims
+
+
+def _rival(seen: SeenInstance, claims: _Claims, pool: str) -> str:
+    for endpoint in seen.instance.spec.endpoints:
+        for model in endpoint.models:
+            role, claimant, instance = claims[model]
+            if role != endpoint.role and instance != seen.instance.metadata.name:
+                return (
+                    f"model name {model} belongs to {claimant} of pool {pool}, which serves it "
+                    f"with role {role}: serve this one under another name"
+                )
+    return ""
+
+
+# Workloads.
+
+
+def _workload(pool: InferencePool | None, group_name: str) -> Workload:
+    group = next((g for g in pool.spec.groups if g.name == group_name), None) if pool else None
+    gpu = group.gpu.resource_name if group is not None and group.gpu is not None else ""
+    place = "service account default"
+    if group is not None and group.engine.type == "simulator" and group.engine.image is None:
+        place += f", or name one in the operator's setting {_SECRETS_SETTING}"
+    return Workload(f"group {group_name}", f"engine.image of group {group_name}", place, gpu)
+
+
+def _router_workload(pool: InferencePool) -> Workload:
+    secrets = []
+    if (auth := pool.spec.router.auth) is not None:
+        secrets.append(f"Secret {auth.api_keys_secret} (router.auth.apiKeysSecret)")
+    if (cloud := pool.spec.cloud) is not None:
+        key = cloud.api_key_secret
+        secrets.append(f"Secret {key.name} with key {key.key} (cloud.apiKeySecret)")
+    return Workload(
+        "the router",
+        "the operator's setting SAGEPOOL_OPERATOR_IMAGE",
+        f"service account {names.router_name(pool.metadata.name)}, or name one in the operator's "
+        f"setting {_SECRETS_SETTING}",
+        secrets=" and ".join(secrets),
+    )
+
+
+def _group_facts(
+    pool: InferencePool, group: Group, observed: Observed, judged: Sequence[JudgedInstance]
+) -> GroupFacts:
+    name = names.group_name(pool.metadata.name, group.name)
+    desired = engines.wanted_replicas(pool, group)
+    mine = [one for one in judged if one.group == group.name]
+    pods = [pod for pod in observed.pods if pod.group == group.name]
+    live = observed.children.get(ChildKey(DEPLOYMENTS, name))
+    return _workload_facts(
+        group.name,
+        desired,
+        sum(one.is_ready for one in mine),
+        live,
+        _workload_problem(live, pods, _workload(pool, group.name)) or _engine_problem(mine),
+    )
+
+
+def _router_facts(pool: InferencePool, observed: Observed) -> GroupFacts:
+    name = names.router_name(pool.metadata.name)
+    live = observed.children.get(ChildKey(DEPLOYMENTS, name))
+    status = _status_of(live)
+    pods = [pod for pod in observed.pods if not pod.group]
+    return _workload_facts(
+        "router",
+        pool.spec.router.replicas,
+        int(status.get("readyReplicas", 0)),
+        live,
+        _workload_problem(live, pods, _router_workload(pool)),
+    )
+
+
+def _workload_facts(
+    name: str, desired: int, ready: int, live: Object | None, problem: Problem | None
+) -> GroupFacts:
+    status = _status_of(live)
+    meta: Mapping[str, Any] = live["metadata"] if live is not None else {}
+    is_current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
+    return GroupFacts(
+        name=name,
+        desired=desired,
+        # A rollout has one engine more than asked for.
+        ready=min(ready, desired),
+        updated=min(int(status.get("updatedReplicas", 0)), desired) if is_current else 0,
+        existing=int(status.get("replicas", 0)),
+        is_stuck=any(
+            c["type"] == "Progressing" and c["status"] == "False"
+            for c in status.get("conditions") or ()
+        ),
+        problem=problem,
+    )
+
+
+def _status_of(live: Object | None) -> Mapping[str, Any]:
+    return (live.get("status") or {}) if live is not None else {}
+
+
+def _workload_problem(
+    live: Object | None, pods: Sequence[PodFacts], work: Workload
+) -> Problem | None:
+    # A refusal comes first: a pod that failed would say that a new one takes its place.
+    refusal = find_refusal(_status_of(live).get("conditions") or (), work)
+    return refusal or next(_problems(pods, work), None)
+
+
+def _problems(pods: Sequence[PodFacts], work: Workload) -> Iterator[Problem]:
+    for pod in sorted(pods, key=lambda p: p.name):
+        if not pod.is_deleting and (problem := find_problem(pod, work)) is not None:
+            yield problem
+
+
+def _engine_problem(judged: Sequence[JudgedInstance]) -> Problem | None:
+    """Of an engine that runs but does not serve what it should."""
+    for one in judged:
+        if one.verdict.phase == "Failed":
+            ready = one.verdict.ready
+            return Problem(ready.reason, f"{one.instance.metadata.name}: {ready.message}")
+    return None

@@ -1,0 +1,107 @@
+"""What the planner decides: writes, status, events, whom to probe and when to look again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from sagepool_crds.instance import Endpoint
+from sagepool_crds.pool import EngineType
+from sagepool_kube.api import Kind, Object
+from sagepool_operator.reports import TargetKey
+
+
+@dataclass(frozen=True, slots=True)
+class ChildKey:
+    """An object that a pool owns; its namespace is the pool's."""
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        """`Kind name`, for people."""
+        return f"{self.kind.kind} {self.name}"
+
+
+EventType: TypeAlias = Literal["Normal", "Warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A transition to record on an object as a Kubernetes Event."""
+
+    regarding: Mapping[str, Any]
+    """apiVersion, kind, namespace, name and uid of the object."""
+    type: EventType
+    reason: str
+    action: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make the object so, by server-side apply."""
+
+    kind: Kind
+    obj: Object
+    events: tuple[Event, ...] = ()
+    """To record once it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the object, if it is still the one with this uid."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    events: tuple[Event, ...] = ()
+    """To record once it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyStatus:
+    """Make the status so, by server-side apply on `/status`."""
+
+    kind: Kind
+    obj: Object
+    events: tuple[Event, ...] = ()
+    """To record once it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An engine to probe."""
+
+    namespace: str
+    instance: str
+    uid: str
+    """The instance's uid."""
+    incarnation: str
+    """Another one after each restart of the container and each change of the address: what was
+    found before says nothing after it."""
+    engine: EngineType
+    endpoints: tuple[Endpoint, ...]
+
+    @property
+    def key(self) -> TargetKey:
+        """What its report is filed under."""
+        return (self.namespace, self.instance, self.uid, self.incarnation)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step towards what the pool's spec says. Empty when everything is as it should be."""
+
+    applies: tuple[Apply, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    statuses: tuple[ApplyStatus, ...] = ()
+    targets: tuple[Target, ...] = ()
+    """Every engine to probe from now on, not only new ones."""
+    requeue_after_s: float | None = None
+    """When to look again though nothing has changed."""
+
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether carrying it out sends nothing to the API server."""
+        return not (self.applies or self.deletes or self.statuses)

@@ -1,0 +1,231 @@
+"""What has to be done for a pool. Pure: the same observation gives the same plan.
+
+    observed ──► wanted objects ──► apply what is missing or has drifted
+             │                  └─► delete what is no longer wanted
+             ├─► instances: one per engine pod, each judged by its pod and its last probe
+             └─► the pool's status, and events where a condition turns
+
+Nothing is remembered between two plans. A step that was not carried out is planned again, so the
+operator may be killed anywhere. When everything is as it should be, the plan writes nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sagepool_crds import names
+from sagepool_crds.pool import Group, InferencePool
+from sagepool_kube.api import (
+    DEPLOYMENTS,
+    INSTANCES,
+    POD_DISRUPTION_BUDGETS,
+    POOLS,
+    ROLE_BINDINGS,
+    ROLES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Kind,
+    Object,
+)
+from sagepool_operator import judging, recorded, transitions
+from sagepool_operator.builders import disruption, engines, identity, instance, podspec, router
+from sagepool_operator.config import Images
+from sagepool_operator.drift import has_drifted, seal
+from sagepool_operator.engines.catalog import build_engine
+from sagepool_operator.plan import Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.snapshot import Observed
+from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
+
+_TAKEN_RECHECK_S: Final = 5.0
+"""Between two looks at an object of somebody else that bears a name which the pool needs."""
+
+
+def plan(observed: Observed, now: datetime, images: Images) -> Plan:
+    """The next step for a pool."""
+    pool = observed.pool
+    if pool is not None and pool.metadata.deletion_timestamp is not None:
+        return Plan()  # what it owns is garbage-collected
+    judged = judging.judge_instances(observed, now)
+    if pool is None:
+        return Plan(statuses=_instance_statuses(observed, judged))
+    wanted = wanted_children(pool, _templates(pool, observed, images), images)
+    children = _sort_children(pool, wanted, observed)
+    taken = (*children.taken, *_taken_instances(pool, observed))
+    facts = judging.pool_facts(pool, observed, judged, taken)
+    status = pool_status(pool, facts, router.endpoint(pool), judged, now)
+    statuses = _instance_statuses(observed, judged)
+    if differs(pool.status, status):
+        meta = pool.metadata
+        obj = status_object(POOLS, meta.namespace, meta.name, meta.uid, status)
+        events = transitions.of_pool(pool, status)
+        statuses = (*statuses, ApplyStatus(POOLS, obj, events))
+    return Plan(
+        applies=(*children.applies, *_instance_applies(pool, observed)),
+        deletes=children.deletes,
+        statuses=statuses,
+        targets=tuple(_targets(observed)),
+        requeue_after_s=_look_again_s(judged, taken),
+    )
+
+
+def child_keys(pool: InferencePool) -> tuple[ChildKey, ...]:
+    """The objects that a pool needs, by name."""
+    router_name = names.router_name(pool.metadata.name)
+    router_kinds = (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES)
+    workloads = [router_name, *(_deployment_of(pool, group).name for group in pool.spec.groups)]
+    return (
+        *(ChildKey(kind, router_name) for kind in router_kinds),
+        *(ChildKey(kind, n) for n in workloads for kind in (DEPLOYMENTS, POD_DISRUPTION_BUDGETS)),
+    )
+
+
+def wanted_children(
+    pool: InferencePool, templates: Mapping[str, Mapping[str, Any]], images: Images
+) -> Iterator[tuple[Kind, Object]]:
+    """Every object that the pool needs, as it should be, in the order in which to make them.
+
+    `templates` are the groups' pod templates, by group.
+    """
+    account, role, binding = router.build_access(pool)
+    yield SERVICE_ACCOUNTS, account
+    yield ROLES, role
+    yield ROLE_BINDINGS, binding
+    yield SERVICES, router.build_service(pool)
+    yield DEPLOYMENTS, router.build_deployment(pool, images)
+    labels, selector = identity.router_labels(pool), identity.router_selector(pool)
+    name = names.router_name(pool.metadata.name)
+    yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector)
+    for group in pool.spec.groups:
+        template = templates[group.name]
+        notes = recorded.record(template, recorded.group_digest(pool, group))
+        yield DEPLOYMENTS, engines.build_deployment(pool, group, template, notes)
+        labels, selector = identity.group_labels(pool, group), identity.group_selector(pool, group)
+        name = _deployment_of(pool, group).name
+        yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector)
+
+
+def _templates(
+    pool: InferencePool, observed: Observed, images: Images
+) -> dict[str, Mapping[str, Any]]:
+    """Each group's pod template: the recorded one while the group has not changed."""
+    templates: dict[str, Mapping[str, Any]] = {}
+    for group in pool.spec.groups:
+        template = None
+        # Where no pod could even start, there is nothing that a new decision could disturb.
+        if not judging.is_without_image(observed, group):
+            live = observed.children.get(_deployment_of(pool, group))
+            template = recorded.recall(live, recorded.group_digest(pool, group))
+        if template is None:
+            template = podspec.build_template(pool, group, build_engine(group, images))
+        templates[group.name] = template
+    return templates
+
+
+def _deployment_of(pool: InferencePool, group: Group) -> ChildKey:
+    return ChildKey(DEPLOYMENTS, names.group_name(pool.metadata.name, group.name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Children:
+    """What to do about the objects of a pool."""
+
+    applies: tuple[Apply, ...]
+    deletes: tuple[Delete, ...]
+    taken: tuple[str, ...]
+
+
+def _sort_children(
+    pool: InferencePool, wanted: Iterator[tuple[Kind, Object]], observed: Observed
+) -> _Children:
+    applies, taken, keys = [], [], set()
+    for kind, obj in wanted:
+        key = ChildKey(kind, obj["metadata"]["name"])
+        keys.add(key)
+        live = observed.children.get(key)
+        sealed = seal(obj)
+        if live is None:
+            applies.append(Apply(kind, sealed, transitions.of_child(pool, kind, sealed, None)))
+        elif not identity.is_owned_by(live, pool.metadata.uid):
+            taken.append(f"{key} is there already{_owner_in_words(live)}")
+        elif not _is_leaving(live) and has_drifted(sealed, live):
+            applies.append(Apply(kind, sealed, transitions.of_child(pool, kind, sealed, live)))
+    deletes = [
+        Delete(
+            key.kind,
+            observed.key.namespace,
+            key.name,
+            live["metadata"]["uid"],
+            transitions.of_removal(pool, key),
+        )
+        for key, live in observed.children.items()
+        if key not in keys
+        and identity.is_owned_by(live, pool.metadata.uid)
+        and not _is_leaving(live)
+    ]
+    return _Children(tuple(applies), tuple(deletes), tuple(taken))
+
+
+def _instance_applies(pool: InferencePool, observed: Observed) -> Iterator[Apply]:
+    """An instance for every engine pod; none is made for a pod that is leaving already."""
+    groups = {group.name: group for group in pool.spec.groups}
+    seen = {i.instance.metadata.name: i for i in observed.instances}
+    for pod in observed.pods:
+        group = groups.get(pod.group)
+        if group is None or pod.is_deleting:
+            continue
+        wanted = seal(instance.build_instance(pool, group, pod))
+        live = seen.get(pod.name)
+        if live is None or (live.pod_uid == pod.uid and has_drifted(wanted, live.obj)):
+            yield Apply(INSTANCES, wanted)
+
+
+def _taken_instances(pool: InferencePool, observed: Observed) -> Iterator[str]:
+    """Instances that bear a pod's name but are not the pod's."""
+    uids = {pod.name: pod.uid for pod in observed.pods if pod.group and not pod.is_deleting}
+    for seen in observed.instances:
+        name = seen.instance.metadata.name
+        if name in uids and not seen.pod_uid:
+            yield f"{INSTANCES.kind} {name} is there already"
+
+
+def _instance_statuses(
+    observed: Observed, judged: Sequence[JudgedInstance]
+) -> tuple[ApplyStatus, ...]:
+    return tuple(
+        ApplyStatus(
+            INSTANCES,
+            status_object(
+                INSTANCES,
+                observed.key.namespace,
+                one.instance.metadata.name,
+                one.instance.metadata.uid,
+                one.status,
+            ),
+            transitions.of_instance(one.instance, one.status),
+        )
+        for one in judged
+        if differs(one.instance.status, one.status)
+    )
+
+
+def _look_again_s(judged: Sequence[JudgedInstance], taken: Sequence[str]) -> float | None:
+    """When a load that was held back is due; while a name is taken, soon: nothing wakes us then."""
+    waits = [j.recheck_after_s for j in judged if j.recheck_after_s is not None]
+    return min((*waits, _TAKEN_RECHECK_S) if taken else waits, default=None)
+
+
+def _targets(observed: Observed) -> Iterator[Target]:
+    for seen in observed.instances:
+        target = judging.target_of(seen, observed)
+        if target is not None:
+            yield target
+
+
+def _owner_in_words(live: Object) -> str:
+    owner = next(iter(live["metadata"].get("ownerReferences") or ()), None)
+    return f", owned by {owner['kind']} {owner['name']}" if owner is not None else ""
+
+
+def _is_leaving(live: Object) -> bool:
+    return "deletionTimestamp" in live["metadata"]

@@ -1,0 +1,150 @@
+"""What a pod's own status says, without the rest of the pod. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sagepool_crds import names
+from sagepool_kube.api import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a container does not run, in the kubelet's words."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended the last time."""
+
+    code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A pod as far as judging it needs."""
+
+    name: str
+    uid: str
+    group: str = ""
+    """The value of its group label; empty on a router's pod."""
+    ip: str = ""
+    is_deleting: bool = False
+    unschedulable: str = ""
+    """The scheduler's words; empty when the pod has a node."""
+    waiting: Waiting | None = None
+    last_exit: Exit | None = None
+    """Of the main container; None when it never ended."""
+    restarts: int = 0
+    is_mounting: bool = False
+    """It has a node and waits for its volumes: one that is missing is waited for for ever."""
+    is_running: bool = False
+    """Its main container runs."""
+    started_at: datetime | None = None
+    """Since when it runs."""
+    model: str = ""
+    """Name of the model that its engine serves; a pod of an older spec serves another one."""
+    embedding_model: str = ""
+    """Name of the one that it serves for embeddings besides; empty when there is none."""
+    engine: str = ""
+    """Type of its engine."""
+    port: int = 0
+    """Port that its engine listens on."""
+    failure: str = ""
+    """Why the whole pod has failed (evicted, node lost); empty when it has not."""
+
+
+def read_pod(pod: Object, group_label: str) -> PodFacts:
+    """The facts of a pod."""
+    meta: Mapping[str, Any] = pod["metadata"]
+    status: Mapping[str, Any] = pod.get("status") or {}
+    annotations: Mapping[str, str] = meta.get("annotations") or {}
+    container = _main_container(pod, status)
+    state = container.get("state") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    waiting = state.get("waiting")
+    return PodFacts(
+        name=meta["name"],
+        uid=meta["uid"],
+        group=(meta.get("labels") or {}).get(group_label, ""),
+        ip=status.get("podIP", ""),
+        is_deleting="deletionTimestamp" in meta,
+        unschedulable=_unschedulable(status.get("conditions") or ()),
+        waiting=_waiting(waiting) if waiting else None,
+        last_exit=_exit(ended) if ended else None,
+        restarts=int(container.get("restartCount", 0)),
+        is_mounting=_is_mounting(waiting, status.get("conditions") or ()),
+        is_running="running" in state,
+        started_at=_started_at(state),
+        model=annotations.get(names.MODEL_ANNOTATION, ""),
+        embedding_model=annotations.get(names.EMBEDDING_MODEL_ANNOTATION, ""),
+        engine=annotations.get(names.ENGINE_ANNOTATION, ""),
+        port=_port(pod),
+        failure=_failure(status),
+    )
+
+
+def is_controlled_by(pod: Object, kind: str) -> bool:
+    """Whether a controller of that kind made the pod."""
+    owners: Iterable[Mapping[str, Any]] = pod["metadata"].get("ownerReferences") or ()
+    return any(owner["kind"] == kind and owner.get("controller") for owner in owners)
+
+
+def _main_container(pod: Object, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The status of the first container; others may have been injected behind it."""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    first = containers[0]["name"] if containers else ""
+    statuses: Iterable[Mapping[str, Any]] = status.get("containerStatuses") or ()
+    return next((s for s in statuses if s["name"] == first), {})
+
+
+def _port(pod: Object) -> int:
+    """The first port of the first container."""
+    containers: Sequence[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or ({},)
+    ports: Iterable[Mapping[str, Any]] = containers[0].get("ports") or ()
+    return next((int(port["containerPort"]) for port in ports), 0)
+
+
+def _unschedulable(conditions: Iterable[Mapping[str, Any]]) -> str:
+    for condition in conditions:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition.get("message") or condition.get("reason") or "not scheduled")
+    return ""
+
+
+def _is_mounting(
+    waiting: Mapping[str, Any] | None, conditions: Iterable[Mapping[str, Any]]
+) -> bool:
+    """The kubelet makes the pod's sandbox once its volumes are there, and then pulls images."""
+    if waiting is None or waiting.get("reason") != "ContainerCreating":
+        return False
+    return any(
+        c["type"] == "PodReadyToStartContainers" and c["status"] == "False" for c in conditions
+    )
+
+
+def _started_at(state: Mapping[str, Any]) -> datetime | None:
+    text = (state.get("running") or {}).get("startedAt")
+    return datetime.fromisoformat(text) if text else None
+
+
+def _waiting(state: Mapping[str, Any]) -> Waiting:
+    return Waiting(str(state.get("reason", "")), str(state.get("message", "")))
+
+
+def _exit(state: Mapping[str, Any]) -> Exit:
+    return Exit(
+        int(state.get("exitCode", 0)), str(state.get("reason", "")), str(state.get("message", ""))
+    )
+
+
+def _failure(status: Mapping[str, Any]) -> str:
+    if status.get("phase") != "Failed":
+        return ""
+    return str(status.get("message") or status.get("reason") or "the pod failed")

@@ -1,0 +1,135 @@
+"""Asks every engine how it is, for as long as it is a target."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+import httpx
+
+from sagepool_crds.instance import Endpoint
+from sagepool_crds.meta import PoolKey
+from sagepool_engines.dialects import EngineLoad
+from sagepool_engines.probe import ProbeResult, probe
+from sagepool_operator.config import ProbeIntervals
+from sagepool_operator.plan import Target
+from sagepool_operator.reports import Report, Reports, TargetKey, advance
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class Prober:
+    """Keeps a report for each target and wakes the pool when one says something new."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        intervals: ProbeIntervals,
+        wake: Callable[[PoolKey], None],
+        *,
+        now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Take a client (its time-out bounds each call), the pace, and who is told of news."""
+        self._client = client
+        self._intervals = intervals
+        self._wake = wake
+        self._now = now
+        self._sleep = sleep
+        self._tasks: dict[PoolKey, dict[TargetKey, asyncio.Task[None]]] = {}
+        self._reports: Mapping[TargetKey, Report] = MappingProxyType({})
+
+    @property
+    def reports(self) -> Reports:
+        """Every report; the mapping never changes, a new one takes its place."""
+        return self._reports
+
+    def track(self, pool: PoolKey, targets: Iterable[Target]) -> None:
+        """Probe these targets of the pool from now on, and no others of it."""
+        wanted = {target.key: target for target in targets}
+        tasks = self._tasks.setdefault(pool, {})
+        for key in tasks.keys() - wanted.keys():
+            tasks.pop(key).cancel()
+            self._file(key, None)
+        for key in wanted.keys() - tasks.keys():
+            tasks[key] = asyncio.create_task(self._follow(pool, wanted[key]), name=f"probe {key}")
+        if not tasks:
+            del self._tasks[pool]
+
+    async def close(self) -> None:
+        """Stop probing."""
+        tasks = [task for group in self._tasks.values() for task in group.values()]
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, pool: PoolKey, target: Target) -> None:
+        while True:
+            old = self._reports.get(target.key)
+            report = await self._ask(target, old)
+            self._file(target.key, report)
+            if report.says_more_than(old):
+                _log_turn(target, old, report)
+                self._wake(pool)
+            steady = report.is_ready and not report.failures
+            await self._sleep(self._intervals.ready_s if steady else self._intervals.starting_s)
+
+    async def _ask(self, target: Target, old: Report | None) -> Report:
+        was_ready = old is not None and old.is_ready
+        result = await self._probe_all(target, embed=not was_ready)
+        # A process that is gone is nothing to be patient with.
+        tolerance = 1 if result.is_refused else self._intervals.failures
+        return advance(old, result, self._now(), tolerance)
+
+    async def _probe_all(self, target: Target, *, embed: bool) -> ProbeResult:
+        """The first endpoint that is not ready speaks for the instance, else all of them do."""
+        results: list[ProbeResult] = []
+        for endpoint in target.endpoints:
+            result = await probe(self._client, target.engine, endpoint, embed=embed)
+            if not result.is_ready:
+                return result
+            results.append(result)
+        return _join(target.endpoints, results)
+
+    def _file(self, key: TargetKey, report: Report | None) -> None:
+        reports = {k: r for k, r in self._reports.items() if k != key}
+        if report is not None:
+            reports[key] = report
+        self._reports = MappingProxyType(reports)
+
+
+def _join(endpoints: Sequence[Endpoint], results: Sequence[ProbeResult]) -> ProbeResult:
+    """What the ready endpoints of an instance say together; each address has a load of its own."""
+    loads = {e.url: r.load for e, r in zip(endpoints, results, strict=True) if r.load is not None}
+    lengths = {e.role: r.max_model_len for e, r in zip(endpoints, results, strict=True)}
+    return ProbeResult(
+        "EngineReady",
+        max_model_len=lengths.get("llm") or lengths.get("embedding"),
+        dimension=next((r.dimension for r in results if r.dimension is not None), None),
+        load=_add_loads(list(loads.values())),
+    )
+
+
+def _add_loads(loads: Sequence[EngineLoad]) -> EngineLoad | None:
+    if not loads:
+        return None
+    return EngineLoad(
+        running=sum(load.running for load in loads),
+        waiting=sum(load.waiting for load in loads),
+        kv_cache_usage=max(load.kv_cache_usage for load in loads),
+    )
+
+
+def _log_turn(target: Target, old: Report | None, new: Report) -> None:
+    if old is None or old.verdict != new.verdict:
+        _logger.info(
+            "an engine has turned",
+            extra={
+                "instance": f"{target.namespace}/{target.instance}",
+                "verdict": new.verdict,
+                "error": new.message,
+            },
+        )

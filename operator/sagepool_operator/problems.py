@@ -1,0 +1,162 @@
+"""What keeps pods from being made or their containers from running, and the next step. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from sagepool_operator.pods import PodFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps a pod or a group from working."""
+
+    reason: str
+    message: str
+
+
+F = TypeVar("F")
+R = TypeVar("R")
+
+
+def first(checks: Sequence[Callable[[F], R | None]], facts: F) -> R | None:
+    """The answer of the first check that speaks."""
+    return next((answer for check in checks if (answer := check(facts)) is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Where a person corrects what a pod was made from."""
+
+    subject: str
+    """For example `group chat`."""
+    image_field: str
+    """Where its image is set."""
+    pull_secret_place: str
+    """Where a secret for pulling the image can be added."""
+    gpu: str = ""
+    """Name of the extended resource that it asks for; empty when none."""
+    secrets: str = ""
+    """The Secrets that its pods mount, in words; empty when none."""
+
+
+_PodCheck: TypeAlias = Callable[[tuple[PodFacts, Workload]], Problem | None]
+_PULL_REASONS: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+)
+NOT_MOUNTED: Final = "SecretNotMounted"
+"""Passes within a moment when the Secret is there: how long it has lasted, no pod says."""
+_CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError"})
+
+
+def _failed(facts: tuple[PodFacts, Workload]) -> Problem | None:
+    pod, _ = facts
+    if not pod.failure:
+        return None
+    return Problem("PodFailed", f"{pod.name}: {pod.failure}; a new pod takes its place")
+
+
+def _unschedulable(facts: tuple[PodFacts, Workload]) -> Problem | None:
+    pod, work = facts
+    if not pod.unschedulable:
+        return None
+    if work.gpu and work.gpu in pod.unschedulable:
+        advice = (
+            f"no node has a free {work.gpu}: install its device plugin, add a node, "
+            f"or lower or remove gpu in {work.subject}"
+        )
+    else:
+        advice = f"add a node, or free what {work.subject} asks for"
+    return Problem("Unschedulable", f"{pod.name}: {pod.unschedulable.rstrip('. ')}: {advice}")
+
+
+def _mounting(facts: tuple[PodFacts, Workload]) -> Problem | None:
+    pod, work = facts
+    if not work.secrets or not pod.is_mounting:
+        return None
+    return Problem(
+        NOT_MOUNTED,
+        f"{pod.name} waits for {work.secrets}: if it stays so, create what is missing in this "
+        "namespace, or correct the reference",
+    )
+
+
+def _image(facts: tuple[PodFacts, Workload]) -> Problem | None:
+    pod, work = facts
+    if pod.waiting is None or pod.waiting.reason not in _PULL_REASONS:
+        return None
+    said = pod.waiting.message or pod.waiting.reason
+    return Problem(
+        "ImagePullFailed",
+        f"{pod.name}: {said.rstrip('. ')}: check {work.image_field}, or add a pull secret to "
+        f"{work.pull_secret_place}",
+    )
+
+
+def _configuration(facts: tuple[PodFacts, Workload]) -> Problem | None:
+    pod, work = facts
+    if pod.waiting is None or pod.waiting.reason not in _CONFIG_REASONS:
+        return None
+    return Problem(
+        "ContainerConfigInvalid",
+        f"{pod.name}: {pod.waiting.message or pod.waiting.reason}: create what {work.subject} "
+        "refers to, or correct the reference",
+    )
+
+
+def _crashing(facts: tuple[PodFacts, Workload]) -> Problem | None:
+    pod, work = facts
+    if pod.is_running or pod.last_exit is None:
+        return None
+    end = pod.last_exit
+    if end.reason == "OOMKilled":
+        how, advice = "ran out of memory", f"give the pods of {work.subject} more, or load less"
+    else:
+        how = f"exited with code {end.code}" + (f" ({end.message.strip()})" if end.message else "")
+        advice = f"see `kubectl logs {pod.name} --previous`"
+    return Problem(
+        "EngineCrashing", f"{pod.name} {how}, restarted {_times(pod.restarts)}: {advice}"
+    )
+
+
+POD_CHECKS: Final[Sequence[_PodCheck]] = (
+    _failed,
+    _unschedulable,
+    _mounting,
+    _image,
+    _configuration,
+    _crashing,
+)
+
+
+def find_problem(pod: PodFacts, work: Workload) -> Problem | None:
+    """What keeps the pod's container from running, if anything does."""
+    return first(POD_CHECKS, (pod, work))
+
+
+def find_refusal(conditions: Sequence[Mapping[str, Any]], work: Workload) -> Problem | None:
+    """Why no pod can be made, from the conditions of the Deployment that should have it.
+
+    Its controller is what the API server refuses, so there is no pod that could tell.
+    """
+    for condition in conditions:
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            said = str(condition.get("message") or condition.get("reason") or "no reason given")
+            advice = _advise_on_refusal(said, work)
+            return Problem("PodsRefused", f"{work.subject}: {said.rstrip('. ')}: {advice}")
+    return None
+
+
+def _advise_on_refusal(said: str, work: Workload) -> str:
+    if "exceeded quota" in said:
+        return f"raise the ResourceQuota, or ask for less in {work.subject}"
+    if "failed quota" in said:  # it counts something that the pod says nothing about
+        return "give the namespace a LimitRange with defaults for what the quota counts"
+    if "violates PodSecurity" in said:
+        level = "pod-security.kubernetes.io/enforce=baseline"
+        return f"label the namespace {level}: engines run as the user of their image"
+    return "change the policy of the namespace that refuses it (quota, LimitRange, admission)"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,0 +1,75 @@
+"""One reconcile: observe, plan, carry out, report."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from sagepool_crds.meta import PoolKey
+from sagepool_kube.api import KubeApi
+from sagepool_operator.config import Images
+from sagepool_operator.errors import ReconcileError
+from sagepool_operator.executor import Executor
+from sagepool_operator.plan import Target
+from sagepool_operator.planner import child_keys, plan
+from sagepool_operator.reports import Reports
+from sagepool_operator.snapshot import Cache, observe, read_pool
+
+
+class Probes(Protocol):
+    """Asks engines how they are."""
+
+    @property
+    def reports(self) -> Reports:
+        """What it has found."""
+        ...
+
+    def track(self, pool: PoolKey, targets: Iterable[Target]) -> None:
+        """Probe these targets of the pool from now on, and no others of it."""
+        ...
+
+
+class Reconciler:
+    """Brings pools a step closer to what their specs say. Remembers nothing about them."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        api: KubeApi,
+        executor: Executor,
+        prober: Probes,
+        images: Images,
+        now: Callable[[], datetime],
+    ) -> None:
+        """Take its parts."""
+        self._cache = cache
+        self._api = api
+        self._executor = executor
+        self._prober = prober
+        self._images = images
+        self._now = now
+
+    async def reconcile(self, key: PoolKey) -> float | None:
+        """Do what a pool needs now.
+
+        Returns:
+            After how many seconds to look again though nothing has changed; None: no need.
+
+        Raises:
+            KubeError: the API server could not be reached, or refused a status.
+            ReconcileError: it refused some of the objects; the pool's status says which.
+        """
+        pool = read_pool(self._cache, key)
+        is_leaving = pool is not None and pool.metadata.deletion_timestamp is not None
+        wanted = child_keys(pool) if pool is not None and not is_leaving else ()
+        observed = await observe(self._cache, self._api, key, pool, wanted, self._prober.reports)
+        decided = plan(observed, self._now(), self._images)
+        self._prober.track(key, decided.targets)
+        refused = await self._executor.make(decided)
+        if refused:
+            # The same judgement with one more fact: the status is written all the same.
+            decided = plan(replace(observed, refused=refused), self._now(), self._images)
+        await self._executor.report(decided)
+        if refused:
+            raise ReconcileError("; ".join(refused))
+        return decided.requeue_after_s

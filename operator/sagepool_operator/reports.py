@@ -1,0 +1,128 @@
+"""What probing has shown of each engine, in the resolution in which it is written. Pure.
+
+Status is membership and coarse load, not a metrics bus: load is rounded here, once, so that small
+changes write nothing and wake nobody.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from sagepool_crds import names
+from sagepool_crds.instance import InferenceInstanceStatus, Load, ModelFacts
+from sagepool_crds.meta import find_condition
+from sagepool_engines.dialects import EngineLoad
+from sagepool_engines.probe import ProbeResult, Verdict
+
+_EXACT: Final = 4
+_STEP: Final = 1.25
+_USAGE_STEPS: Final = 20
+
+TargetKey: TypeAlias = tuple[str, str, str, str]
+"""Namespace, instance, uid and incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An engine as its last probes have shown it."""
+
+    verdict: Verdict
+    message: str = ""
+    was_ready: bool = False
+    """It has been ready since it was first probed."""
+    failures: int = 0
+    """Probes that failed since the last good one, while it still counts as ready."""
+    max_model_len: int | None = None
+    dimension: int | None = None
+    load: Load | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be sent requests."""
+        return self.verdict == "EngineReady"
+
+    def says_more_than(self, other: "Report | None") -> bool:
+        """Whether the difference to an earlier report is one that would be written."""
+        if other is None:
+            return True
+        return _written(self) != _written(other)
+
+
+def inherit(status: InferenceInstanceStatus, since: datetime | None) -> Report | None:
+    """The report that an earlier operator has left in an engine's status.
+
+    It stands until the first probe of this one, so that a restart of the operator takes no engine
+    out of routing. `since` is when the engine's process started: what was found before it says
+    nothing.
+    """
+    ready = find_condition(status.conditions, names.ENGINE_READY)
+    if ready is None or ready.status != "True":
+        return None
+    if since is not None and ready.last_transition_time < since:
+        return None
+    facts = status.model or ModelFacts()
+    return Report(
+        "EngineReady",
+        was_ready=True,
+        max_model_len=facts.max_model_len,
+        dimension=facts.dimension,
+        load=status.load,
+    )
+
+
+Reports: TypeAlias = Mapping[TargetKey, Report]
+
+
+def advance(old: Report | None, result: ProbeResult, now: datetime, tolerance: int) -> Report:
+    """The report after one more probe.
+
+    A ready engine stays ready until `tolerance` probes in a row have failed: one lost packet or
+    a long garbage collection must not move its requests elsewhere.
+    """
+    was_ready = result.is_ready or (old is not None and old.was_ready)
+    if result.is_ready:
+        load = round_load(result.load, now) if result.load is not None else None
+        # An embedding is asked for once, so its dimension is kept.
+        dimension = result.dimension or (old.dimension if old is not None else None)
+        return Report("EngineReady", "", True, 0, result.max_model_len, dimension, load)
+    if old is not None and old.is_ready and old.failures + 1 < tolerance:
+        return replace(old, failures=old.failures + 1)
+    return Report(result.verdict, result.message, was_ready)
+
+
+def round_load(load: EngineLoad, now: datetime) -> Load:
+    """Counts exact to 4, then in steps of about a quarter; the cache's use in steps of 0.05."""
+    return Load(
+        running=_round_count(load.running),
+        waiting=_round_count(load.waiting),
+        kv_cache_usage=round(round(load.kv_cache_usage * _USAGE_STEPS) / _USAGE_STEPS, 2),
+        sampled_at=now,
+    )
+
+
+def same_load(a: Load | None, b: Load | None) -> bool:
+    """Whether the figures are the same, whenever they were taken."""
+    return _figures(a) == _figures(b)
+
+
+def _round_count(count: int) -> int:
+    """The largest step that is not above `count`."""
+    step = min(max(count, 0), _EXACT)
+    while (following := max(step + 1, round(step * _STEP))) <= count:
+        step = following
+    return step
+
+
+def _figures(load: Load | None) -> tuple[int, int, float] | None:
+    return None if load is None else (load.running, load.waiting, load.kv_cache_usage)
+
+
+def _written(report: Report) -> tuple[object, ...]:
+    return (
+        report.verdict,
+        report.message,
+        report.max_model_len,
+        report.dimension,
+        _figures(report.load),
+    )

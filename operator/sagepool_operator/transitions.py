@@ -1,0 +1,105 @@
+"""Events: what has just turned, for `kubectl describe`. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sagepool_crds import meta, names
+from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus
+from sagepool_crds.pool import InferencePool, InferencePoolStatus
+from sagepool_kube.api import DEPLOYMENTS, INSTANCES, POOLS, Kind, Object
+from sagepool_operator.drift import APPLIED_ANNOTATION
+from sagepool_operator.plan import ChildKey, Event, EventType
+from sagepool_operator.recorded import GROUP_ANNOTATION
+
+_WAITING: Final = frozenset({"RouterNotReady", "EnginesNotReady"})
+"""Reasons that pass by themselves while a pool comes up: worth telling when it had been ready."""
+
+
+def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
+    """The Ready condition has turned, or has a new reason."""
+    old = meta.find_condition(pool.status.conditions, names.READY)
+    ready = meta.find_condition(new.conditions, names.READY)
+    if ready is None or (old is not None and old.reason == ready.reason):
+        return ()
+    was_ready = old is not None and old.status == "True"
+    if ready.reason in _WAITING and not was_ready:
+        return ()
+    is_fine = ready.status == "True" or ready.reason == "Suspended"
+    type_: EventType = "Normal" if is_fine else "Warning"
+    return (_event(pool, POOLS, type_, ready.reason, "Judge", ready.message),)
+
+
+def of_instance(instance: InferenceInstance, new: InferenceInstanceStatus) -> tuple[Event, ...]:
+    """The instance has begun or ceased to get requests."""
+    was = meta.is_true(instance.status.conditions, names.READY)
+    ready = meta.find_condition(new.conditions, names.READY)
+    if ready is None or was == (ready.status == "True"):
+        return ()
+    if ready.status == "True":
+        return (_event(instance, INSTANCES, "Normal", "Ready", "Probe", ready.message),)
+    type_: EventType = "Normal" if new.phase == "Draining" else "Warning"
+    return (_event(instance, INSTANCES, type_, ready.reason, "Probe", ready.message),)
+
+
+def of_child(
+    pool: InferencePool, kind: Kind, wanted: Object, live: Object | None
+) -> tuple[Event, ...]:
+    """A Deployment is made, rolled or scaled; other kinds go without saying."""
+    if kind != DEPLOYMENTS:
+        return ()
+    name = wanted["metadata"]["name"]
+    replicas = wanted["spec"]["replicas"]
+    if live is None:
+        note = f"Deployment {name}, replicas: {replicas}"
+        return (_event(pool, POOLS, "Normal", "Created", "Create", note),)
+    events = []
+    if _mark(wanted) != _mark(live):
+        note = f"Deployment {name} gets new pods: its group has changed"
+        events.append(_event(pool, POOLS, "Normal", "RollingOut", "Update", note))
+    before = live["spec"].get("replicas")
+    if before != replicas:
+        note = f"Deployment {name}, replicas: {before} -> {replicas}"
+        events.append(_event(pool, POOLS, "Normal", "Scaled", "Scale", note))
+    if not events and _applied(wanted) == _applied(live):
+        note = f"Deployment {name} had been changed by somebody else"
+        events.append(_event(pool, POOLS, "Normal", "Repaired", "Update", note))
+    return tuple(events)
+
+
+def of_removal(pool: InferencePool, key: ChildKey) -> tuple[Event, ...]:
+    """A Deployment is removed with its group."""
+    if key.kind != DEPLOYMENTS:
+        return ()
+    note = f"Deployment {key.name}: its group is no longer in the spec"
+    return (_event(pool, POOLS, "Normal", "Removed", "Delete", note),)
+
+
+def _mark(deployment: Object) -> str:
+    return _annotation(deployment, GROUP_ANNOTATION)
+
+
+def _applied(obj: Object) -> str:
+    return _annotation(obj, APPLIED_ANNOTATION)
+
+
+def _annotation(obj: Object, name: str) -> str:
+    annotations: Mapping[str, str] = obj["metadata"].get("annotations") or {}
+    return annotations.get(name, "")
+
+
+def _event(
+    obj: InferencePool | InferenceInstance,
+    kind: Kind,
+    type_: EventType,
+    reason: str,
+    action: str,
+    note: str,
+) -> Event:
+    regarding: dict[str, Any] = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "namespace": obj.metadata.namespace,
+        "name": obj.metadata.name,
+        "uid": obj.metadata.uid,
+    }
+    return Event(regarding, type_, reason, action, note)

@@ -1,0 +1,1 @@
+"""The routes that the application answers, one thin module per subject."""

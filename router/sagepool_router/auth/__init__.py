@@ -1,0 +1,1 @@
+"""Who may use the router: API keys, their limits and what each of them used."""

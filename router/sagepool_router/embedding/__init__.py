@@ -1,0 +1,1 @@
+"""Merging callers' embedding requests into one engine call and cutting its answer back: pure."""

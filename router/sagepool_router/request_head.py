@@ -1,0 +1,229 @@
+"""The head of an inference request: what of its fields matters, and what refuses it."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import httptools
+import msgspec
+
+from sagepool_router.errors import InvalidRequest, RouterError
+from sagepool_router.limits import Limits
+from sagepool_router.multipart import read_boundary
+
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+JSON: Final = b"application/json"
+"""The content-type of a request that is no form."""
+_FORM: Final = b"multipart/form-data"
+_READ: Final = frozenset(
+    (
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"transfer-encoding",
+        b"x-api-key",
+        b"x-request-id",
+        b"x-sagepool-budget",
+        b"x-sagepool-deadline-ms",
+        b"x-sagepool-priority",
+        b"x-sagepool-request-type",
+        b"x-session-id",
+    )
+)
+
+
+class RequestHead(msgspec.Struct, gc=False):
+    """The fields that the router acts on. None of the others is passed on to an engine."""
+
+    path: bytes
+    method: bytes = b"POST"
+    version: str = "1.1"
+    request_id: bytes = b""
+    content_length: int | None = None
+    is_chunked: bool = False
+    transfer_encoding: bytes = b"chunked"
+    content_encoding: bytes = b"identity"
+    content_type: bytes = JSON
+    """What an engine is told that the body is: a form's own with its boundary, JSON for all
+    others, whatever the client calls them."""
+    is_multipart: bool = False
+    """The body is multipart/form-data."""
+    authorization: bytes | None = None
+    session: bytes | None = None
+    request_type: bytes | None = None
+    priority: bytes | None = None
+    deadline: bytes | None = None
+    budget: bytes | None = None
+    is_http10: bool = False
+    """The client knows no chunks, no 100-continue and, here, no keep-alive."""
+    expects_continue: bool = False
+
+    @property
+    def has_no_body(self) -> bool:
+        """The end of the head is the end of the request."""
+        return not self.content_length and not self.is_chunked
+
+    @property
+    def boundary(self) -> bytes:
+        """What stands between the parts of a form; empty if the head does not say."""
+        return read_boundary(self.content_type)
+
+
+def read_path(url: bytes) -> bytes | None:
+    """The path of a request's target in origin or absolute form; None if it is neither."""
+    if url.startswith(b"/"):
+        return url.partition(b"?")[0]
+    try:
+        return httptools.parse_url(url).path or None
+    except httptools.HttpParserInvalidURLError:
+        return None
+
+
+def without_upgrade(
+    method: bytes, url: bytes, version: str, fields: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """The head of a request once more, without the field that names an upgrade."""
+    lines = [b"%b: %b\r\n" % field for field in fields if field[0] != b"upgrade"]
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version.encode(), b"".join(lines))
+
+
+def head_size(url: bytes, fields: Iterable[tuple[bytes, bytes]]) -> int:
+    """Bytes of a head, near enough for a limit."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in fields)
+
+
+def read_head(
+    path: bytes,
+    method: bytes,
+    version: str,
+    fields: Iterable[tuple[bytes, bytes]],
+) -> RequestHead:
+    """Read the fields that matter.
+
+    Args:
+        path: the path of the route, without a query.
+        method: as it came.
+        version: of HTTP, as it came.
+        fields: names in lower case, and values.
+
+    Returns:
+        the head; its request id is empty if the client sent none, or one that is too long or
+        has characters other than visible ASCII.
+    """
+    head = RequestHead(path, method, version)
+    if version != "1.1":
+        head.is_http10 = version == "1.0"
+    for name, value in fields:
+        if name not in _READ:
+            continue
+        if name == b"content-length":
+            head.content_length = int(value)  # digits only: llhttp has refused all else
+        elif name == b"content-type":
+            # told apart here, not by the route: an engine must not get a form as JSON
+            if value != JSON and value[: len(_FORM)].lower() == _FORM:
+                head.content_type = value
+                head.is_multipart = True
+        elif name == b"authorization":
+            head.authorization = value
+        else:
+            _read_rare_field(head, name, value)
+    return head
+
+
+def _read_rare_field(head: RequestHead, name: bytes, value: bytes) -> None:
+    if name == b"x-request-id":
+        if _REQUEST_ID.fullmatch(value):
+            head.request_id = value
+    elif name == b"x-api-key":  # as Anthropic's clients say it
+        head.authorization = head.authorization or b"Bearer " + value
+    elif name == b"transfer-encoding":
+        head.is_chunked = True
+        head.transfer_encoding = value.strip().lower()
+    elif name == b"content-encoding":
+        head.content_encoding = value.strip().lower()
+    elif name == b"expect":
+        head.expects_continue = value.lower() == b"100-continue"
+    else:
+        _read_own_field(head, name, value)
+
+
+def _read_own_field(head: RequestHead, name: bytes, value: bytes) -> None:
+    if name == b"x-sagepool-priority":
+        head.priority = value
+    elif name == b"x-sagepool-deadline-ms":
+        head.deadline = value
+    elif name == b"x-sagepool-budget":
+        head.budget = value
+    elif name == b"x-session-id":
+        head.session = value
+    else:
+        head.request_type = value
+
+
+def find_refusal(head: RequestHead, limits: Limits) -> RouterError | None:
+    """Why the request is refused before its body is read, or None."""
+    if head.version != "1.1" and head.version != "1.0":
+        return InvalidRequest(
+            f"HTTP/{head.version} is not spoken here: use HTTP/1.1",
+            "http_version_not_supported",
+            status=505,
+        )
+    if head.method != b"POST":
+        return InvalidRequest(
+            f"{head.method.decode('latin-1')} is not allowed here: use POST",
+            "method_not_allowed",
+            status=405,
+            headers={"allow": "POST"},
+        )
+    if head.content_length is None and not head.is_chunked:
+        return InvalidRequest(
+            "the request has no length: send content-length or transfer-encoding: chunked",
+            "length_required",
+            status=411,
+        )
+    if head.content_length is not None and head.content_length > limits.max_body_bytes:
+        return body_too_large(limits)
+    if head.transfer_encoding != b"chunked":
+        return InvalidRequest(
+            "transfer-encoding must be chunked", "unsupported_transfer_encoding", status=501
+        )
+    if head.content_encoding != b"identity":
+        return InvalidRequest(
+            "compressed bodies are not read: send it plain, without content-encoding",
+            "unsupported_content_encoding",
+            status=415,
+        )
+    return None
+
+
+def body_too_large(limits: Limits) -> InvalidRequest:
+    """The body is above the limit."""
+    return InvalidRequest(
+        f"the body is larger than {limits.max_body_bytes} bytes", "body_too_large", status=413
+    )
+
+
+def head_too_large(limits: Limits) -> InvalidRequest:
+    """The request's line and fields are above the limit."""
+    return InvalidRequest(
+        f"the request's head is larger than {limits.max_head_bytes} bytes",
+        "head_too_large",
+        status=431,
+    )
+
+
+def malformed() -> InvalidRequest:
+    """The bytes are no HTTP request."""
+    return InvalidRequest("the request is not valid HTTP", "invalid_http")
+
+
+def head_timed_out() -> InvalidRequest:
+    """The head did not come in time."""
+    return InvalidRequest("the request's head took too long", "head_timeout", status=408)
+
+
+def body_timed_out() -> InvalidRequest:
+    """The body did not come in time."""
+    return InvalidRequest("the request's body took too long", "body_timeout", status=408)

@@ -1,0 +1,1 @@
+"""Where the routing table comes from: the API server or a file."""

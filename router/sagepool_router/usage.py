@@ -1,0 +1,75 @@
+"""Token usage, read from the end of an answer without parsing what comes before it."""
+
+from typing import Final
+
+import msgspec
+
+TAIL_BYTES: Final = 2048
+"""Enough for a usage object and what engines write after it."""
+_KEPT_READS: Final = 16
+_KEY: Final = b'"usage"'
+
+
+class Usage(msgspec.Struct, gc=False):
+    """The tokens that a request cost."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _OtherUsage(msgspec.Struct, gc=False):
+    """The same by the names that responses and messages have for it."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+_decode: Final = msgspec.json.Decoder(Usage).decode
+_decode_other: Final = msgspec.json.Decoder(_OtherUsage).decode
+
+
+def keep_tail(reads: list[bytes], data: bytes) -> None:
+    """Add `data`, which came last, to the last reads of an answer.
+
+    At least the last 2 KiB are kept, and not many more than that.
+    """
+    if len(data) >= TAIL_BYTES:
+        reads.clear()
+        data = data[-TAIL_BYTES:]
+    elif len(reads) >= _KEPT_READS:
+        kept = b"".join(reads)[-TAIL_BYTES:]
+        reads.clear()
+        reads.append(kept)
+    reads.append(data)
+
+
+def find_usage(text: bytes) -> Usage | None:
+    """The last object under a key "usage" in `text`, which may begin anywhere in an answer.
+
+    Inside a text of the answer the key's quotes would be escaped, so it cannot be mistaken.
+    """
+    start = len(text)
+    while (start := text.rfind(_KEY, 0, start)) >= 0:
+        colon = start + len(_KEY)
+        begin = text.find(b"{", colon)
+        if begin == colon + 1 or (begin > colon and text[colon:begin].strip() == b":"):
+            end = text.find(b"}", begin) + 1
+            if text.find(b"{", begin + 1, end) >= 0:
+                end = _end_of_nested(text, begin, end)
+            if end:
+                try:
+                    usage = _decode(text[begin:end])
+                    if usage.prompt_tokens is None and usage.completion_tokens is None:
+                        other = _decode_other(text[begin:end])
+                        return Usage(other.input_tokens, other.output_tokens)
+                    return usage
+                except msgspec.DecodeError:
+                    return None
+    return None
+
+
+def _end_of_nested(text: bytes, begin: int, end: int) -> int:
+    """Where an object of objects ends, 0 if it does not; usage has no texts with braces in it."""
+    while end and text.count(b"{", begin, end) != text.count(b"}", begin, end):
+        end = text.find(b"}", end) + 1
+    return end

@@ -1,0 +1,1 @@
+"""An engine with the HTTP surface of vLLM that needs neither GPU nor weights."""

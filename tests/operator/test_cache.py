@@ -1,0 +1,115 @@
+"""The cache shows our own writes at once, and never what is gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kube_fake import FakeKube
+from operator_waiting import until
+from operator_world import KEY
+from sagepool_crds import names
+from sagepool_crds.meta import PoolKey
+from sagepool_kube.api import SERVICES
+from sagepool_operator.cache import ReflectedCache
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def service(name: str = "rag-router", pool: str = "rag", **content: Any) -> dict[str, Any]:
+    labels = {names.POOL_LABEL: pool}
+    return {"metadata": {"name": name, "namespace": "default", "labels": labels}, **content}
+
+
+@pytest.fixture
+def kube() -> FakeKube:
+    return FakeKube()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def woken() -> list[PoolKey]:
+    return []
+
+
+@pytest.fixture
+def cache(kube: FakeKube, clock: Clock, woken: list[PoolKey]) -> ReflectedCache:
+    return ReflectedCache(kube, None, woken.append, clock)
+
+
+@pytest.fixture
+async def synced(cache: ReflectedCache) -> AsyncIterator[ReflectedCache]:
+    task = asyncio.create_task(cache.run())
+    await cache.wait_until_synced()
+    yield cache
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def shown(cache: ReflectedCache) -> list[str]:
+    return [obj["metadata"]["name"] for _, obj in cache.children(KEY)]
+
+
+async def test_changes_are_shown_and_wake_the_pool(
+    synced: ReflectedCache, kube: FakeKube, woken: list[PoolKey]
+) -> None:
+    kube.put(SERVICES, service())
+    await until(lambda: shown(synced) == ["rag-router"])
+    assert woken == [KEY]
+    kube.remove(SERVICES, "default", "rag-router")
+    await until(lambda: shown(synced) == [])
+
+
+async def test_object_that_changes_its_pool_wakes_both(
+    synced: ReflectedCache, kube: FakeKube, woken: list[PoolKey]
+) -> None:
+    kube.put(SERVICES, service())
+    await until(lambda: shown(synced) == ["rag-router"])
+    woken.clear()
+    kube.put(SERVICES, service(pool="other"))
+    await until(lambda: shown(synced) == [])
+    assert set(woken) == {KEY, PoolKey("default", "other")}
+
+
+async def test_our_write_is_shown_before_the_watch_shows_it(
+    cache: ReflectedCache, kube: FakeKube
+) -> None:
+    cache.note(SERVICES, kube.put(SERVICES, service()))
+    assert shown(cache) == ["rag-router"]
+
+
+async def test_older_news_does_not_hide_our_write(synced: ReflectedCache, kube: FakeKube) -> None:
+    kube.put(SERVICES, service(spec={"n": 1}))
+    newer = kube.put(SERVICES, service(spec={"n": 2}))
+    synced.note(SERVICES, newer)
+    await until(lambda: kube.delivered >= kube.version)
+    ((_, obj),) = synced.children(KEY)
+    assert obj["spec"] == {"n": 2}
+
+
+async def test_write_that_was_undone_unseen_is_forgotten(
+    cache: ReflectedCache, kube: FakeKube, clock: Clock
+) -> None:
+    cache.note(SERVICES, kube.put(SERVICES, service()))
+    clock.now += 31
+    assert shown(cache) == []
+
+
+async def test_managed_fields_are_not_kept(synced: ReflectedCache, kube: FakeKube) -> None:
+    obj = service()
+    obj["metadata"]["managedFields"] = [{"manager": "x"}]
+    kube.put(SERVICES, obj)
+    await until(lambda: shown(synced) == ["rag-router"])
+    ((_, found),) = synced.children(KEY)
+    assert "managedFields" not in found["metadata"]

@@ -1,0 +1,160 @@
+"""The whole operator in one process: reflectors, queue, workers and prober on a fake API server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import httpx
+import pytest
+
+from crd_objects import instance_object
+from kube_fake import FakeKube
+from operator_waiting import until
+from operator_world import IMAGES, KEY, World, play_cluster
+from sagepool_crds import names
+from sagepool_kube.api import DEPLOYMENTS, INSTANCES, SERVICES
+from sagepool_operator.config import ProbeIntervals, Settings
+from sagepool_operator.errors import OperatorError
+from sagepool_operator.runtime import Operator
+
+SETTINGS = Settings(images=IMAGES, probe=ProbeIntervals(starting_s=0.01, ready_s=0.05))
+
+
+async def engine(request: httpx.Request) -> httpx.Response:
+    """Every address answers as an engine that serves both models of the pool."""
+    if request.url.path == "/v1/models":
+        data = [{"id": "qwen2.5-7b"}, {"id": "bge-m3"}]
+        return httpx.Response(200, json={"data": data})
+    if request.url.path == "/v1/embeddings":
+        return httpx.Response(200, json={"data": [{"embedding": [0.6, 0.8]}]})
+    return httpx.Response(200, text="")
+
+
+@asynccontextmanager
+async def running(kube: FakeKube, settings: Settings = SETTINGS) -> AsyncIterator[Operator]:
+    operator = Operator(kube, settings, rng=Random(1), transport=httpx.MockTransport(engine))
+    operator.start()
+    try:
+        yield operator
+    finally:
+        await operator.stop()
+
+
+async def play_until(world: World, condition: Callable[[], bool]) -> None:
+    """Play the cluster until the condition holds."""
+
+    def check() -> bool:
+        play_cluster(world.kube)
+        return condition()
+
+    await until(check, limit_s=20)
+
+
+def is_ready(world: World, ready: str = "3/3") -> Callable[[], bool]:
+    def check() -> bool:
+        return world.condition(names.READY) == ("True", "AllReady") and world.status.ready == ready
+
+    return check
+
+
+async def idle(operator: Operator) -> None:
+    await until(lambda: not operator.health()["queueDepth"])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_pool_becomes_ready_follows_its_spec_and_falls_silent(world: World) -> None:
+    async with running(world.kube) as operator:
+        world.apply_pool()
+        await play_until(world, is_ready(world))
+        world.edit_group("chat", replicas=3)
+        await play_until(world, is_ready(world, "4/4"))
+        await idle(operator)
+        world.kube.calls.clear()
+        for _ in range(5):
+            operator.wake(KEY)
+            await idle(operator)
+        assert [call for call in world.kube.calls if call[0] != "watch"] == []
+
+
+async def test_pool_that_is_there_at_the_start_is_taken_up(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube):
+        await play_until(world, is_ready(world))
+
+
+async def test_child_that_vanishes_while_the_watch_is_broken_comes_back(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube):
+        await play_until(world, is_ready(world))
+        world.kube.remove(SERVICES, "default", "rag-router")
+        world.kube.compact()
+        world.kube.break_watches()
+        await play_until(world, lambda: bool(world.kube.all(SERVICES)))
+
+
+async def test_outage_of_the_api_server_is_survived(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube) as operator:
+        await play_until(world, is_ready(world))
+        with world.kube.down():
+            world.edit_group("chat", replicas=1)
+            await until(lambda: bool(operator.health()["errors"]))
+        await play_until(world, is_ready(world, "2/2"))
+        assert operator.health()["errors"] == []
+
+
+async def test_restarted_operator_changes_nothing_of_a_settled_pool(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube) as operator:
+        await play_until(world, is_ready(world))
+        await idle(operator)
+    templates = [d["spec"] for d in world.kube.all(DEPLOYMENTS)]
+    async with running(world.kube):
+        await play_until(world, is_ready(world))
+    assert [d["spec"] for d in world.kube.all(DEPLOYMENTS)] == templates
+
+
+async def test_instance_written_before_its_pool_is_told_and_then_served(world: World) -> None:
+    world.kube.put(INSTANCES, instance_object())
+
+    def reason() -> str:
+        status = world.kube.read(INSTANCES, "default", "elsewhere").get("status", {})
+        ready = [c["reason"] for c in status.get("conditions", ()) if c["type"] == names.READY]
+        return "".join(ready)
+
+    async with running(world.kube):
+        await play_until(world, lambda: reason() == "PoolNotFound")
+        world.apply_pool()
+        await play_until(world, lambda: reason() == "Ready")
+        await play_until(world, is_ready(world, "4/4"))
+
+
+async def test_health_tells_what_it_does(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube) as operator:
+        assert operator.health()["synced"] is False
+        await play_until(world, is_ready(world))
+        health = operator.health()
+        assert health["synced"] is True
+        assert health["pools"] == 1
+        assert health["lastSuccessfulReconcile"] is not None
+
+
+async def test_part_that_ends_ends_the_operator(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    class BrokenKube(FakeKube):
+        async def list(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]  # broken on purpose
+            raise TypeError("a bug")
+
+    async with running(BrokenKube()) as operator:
+        async with asyncio.timeout(10):
+            await operator.failed.wait()
+        with pytest.raises(OperatorError, match="has ended"):
+            operator.health()
+    assert "a part of the operator has ended" in caplog.text

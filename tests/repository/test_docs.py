@@ -1,0 +1,82 @@
+"""What people rely on is written down: reasons, metrics, make targets, links."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from sagepool_engines.probe import Verdict
+from sagepool_router.config import OPTIONS, Option
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+ROUTER = (ROOT / "docs" / "reference" / "router.md").read_text()
+OPERATOR = (ROOT / "docs" / "reference" / "operator.md").read_text()
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def _reasons() -> Iterator[str]:
+    """Every reason that a condition can bear, from the calls that make them."""
+    yield from get_args(Verdict)
+    place = {"Problem": 0, "_Finding": 1, "Judgement": 1}
+    for name in ("conditions", "problems"):
+        path = ROOT / "operator" / "sagepool_operator" / f"{name}.py"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                index = place.get(node.func.id)
+                if index is not None and len(node.args) > index:
+                    for part in ast.walk(node.args[index]):
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                            yield part.value
+
+
+@pytest.mark.parametrize("reason", sorted(set(_reasons())))
+def test_every_reason_is_explained(reason: str) -> None:
+    assert f"`{reason}`" in OPERATIONS
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda o: o.name)
+def test_every_setting_of_the_router_is_documented(option: Option) -> None:
+    row = f"| `{option.flag}` | `{option.variable}` |"
+    assert row in ROUTER
+    assert option.help in ROUTER
+
+
+def test_every_metric_of_the_router_is_documented() -> None:
+    source = (ROOT / "router" / "sagepool_router" / "metrics.py").read_text()
+    named = set(re.findall(r'_PREFIX \+ "([a-z_]+)"', source))
+    assert len(named) > 10
+    assert {name for name in named if f"`sagepool_router_{name}`" not in ROUTER} == set()
+
+
+def test_every_setting_of_the_operator_is_documented() -> None:
+    source = (ROOT / "operator" / "sagepool_operator" / "config.py").read_text()
+    named = set(re.findall(r'reader\.\w+\("([A-Z_]+)"', source))
+    assert len(named) > 10
+    assert {name for name in named if f"SAGEPOOL_OPERATOR_{name}`" not in OPERATOR} == set()
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    code = "\n".join(
+        span
+        for document in DOCUMENTS
+        for spans in re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", document.read_text(), re.DOTALL)
+        for span in spans
+    )
+    named = {
+        target
+        for words in re.findall(r"^make ([a-z -]+)", code, re.MULTILINE)
+        for target in words.split()
+    }
+    assert named - targets == set()
+    assert {"demo", "test"} <= named
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []

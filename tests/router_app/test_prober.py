@@ -1,0 +1,215 @@
+"""Instances of a file get their status from probes: quick to notice, slow to give up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from kube_world import until
+from router_app_objects import named_instance
+from sagepool_crds.instance import InferenceInstance
+from sagepool_router.sources.prober import (
+    FAILURES_TO_UNREADY,
+    READY_INTERVAL_S,
+    UNREADY_INTERVAL_S,
+    Prober,
+)
+
+
+class Pace:
+    """Sleeps that end when the test says so; their lengths are kept."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self._steps = asyncio.Semaphore(0)
+
+    async def sleep(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        await self._steps.acquire()
+
+    async def step(self) -> None:
+        """Let one sleep end and wait for the next one to begin."""
+        count = len(self.asked)
+        self._steps.release()
+        await until(lambda: len(self.asked) > count)
+
+
+class Engine:
+    """What the engines of the test answer; requests are kept."""
+
+    def __init__(self) -> None:
+        self.health: int | type[httpx.HTTPError] = 200
+        self.paths: list[str] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.paths.append(request.url.path)
+        if not isinstance(self.health, int):
+            raise self.health("told to")
+        bodies = {
+            "/v1/models": {"data": [{"id": "qwen2.5-7b"}]},
+            "/v1/embeddings": {"data": [{"embedding": [0.6, 0.8]}]},
+        }
+        if request.url.path == "/health":
+            return httpx.Response(self.health)
+        if request.url.path in bodies:
+            return httpx.Response(200, json=bodies[request.url.path])
+        return httpx.Response(200, text="")
+
+
+class Probing:
+    """A prober over one instance, stepped by the test."""
+
+    def __init__(self, engine: Engine, prober: Prober, pace: Pace, changes: list[None]) -> None:
+        self.engine, self.prober, self.pace, self.changes = engine, prober, pace, changes
+
+    def phase(self, instance: InferenceInstance) -> str:
+        return self.prober.with_status(instance).status.phase
+
+
+def parse(url: str = "http://10.0.0.7:8000", role: str = "llm") -> InferenceInstance:
+    endpoints = [{"role": role, "url": url, "models": ["qwen2.5-7b"]}]
+    return InferenceInstance.from_object(named_instance("a", endpoints=endpoints))
+
+
+@asynccontextmanager
+async def probing(instance: InferenceInstance) -> AsyncIterator[Probing]:
+    """Yield after the first probe."""
+    engine, pace, changes = Engine(), Pace(), []
+    transport = httpx.MockTransport(engine.answer)
+    async with httpx.AsyncClient(transport=transport) as client:
+        stop = asyncio.Event()
+        started: asyncio.Future[Prober] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            async with asyncio.TaskGroup() as group:
+                prober = Prober(client, group, lambda: changes.append(None), sleep=pace.sleep)
+                prober.follow([instance])
+                started.set_result(prober)
+                await stop.wait()
+                prober.follow([])
+
+        task = asyncio.create_task(run())
+        prober = await started
+        await until(lambda: bool(pace.asked))
+        try:
+            yield Probing(engine, prober, pace, changes)
+        finally:
+            stop.set()
+            await task
+
+
+async def test_an_engine_that_answers_is_ready_and_then_seldom_asked():
+    instance = parse()
+    async with probing(instance) as found:
+        assert found.phase(instance) == "Ready"
+        assert found.pace.asked == [READY_INTERVAL_S]
+        await found.pace.step()
+        assert len(found.changes) == 1
+
+
+async def test_before_its_first_probe_an_instance_is_pending():
+    instance = parse()
+    async with probing(instance) as found:
+        other = instance.model_copy(
+            update={"metadata": instance.metadata.model_copy(update={"name": "b"})}
+        )
+        assert found.phase(other) == "Pending"
+
+
+async def test_an_engine_that_fails_once_or_twice_stays_ready_but_is_asked_soon():
+    instance = parse()
+    async with probing(instance) as found:
+        found.engine.health = 503
+        for _ in range(FAILURES_TO_UNREADY - 1):
+            await found.pace.step()
+            assert found.phase(instance) == "Ready"
+            assert found.pace.asked[-1] == UNREADY_INTERVAL_S
+        found.engine.health = 200
+        await found.pace.step()
+        assert found.pace.asked[-1] == READY_INTERVAL_S
+
+
+async def test_three_failures_in_a_row_take_it_out_until_it_answers_again():
+    instance = parse()
+    async with probing(instance) as found:
+        found.engine.health = 503
+        for _ in range(FAILURES_TO_UNREADY):
+            await found.pace.step()
+        assert found.phase(instance) == "Failed"
+        assert "answers 503" in found.prober.with_status(instance).status.message
+        found.engine.health = 200
+        await found.pace.step()
+        assert found.phase(instance) == "Ready"
+
+
+async def test_a_refused_connection_takes_it_out_at_once(unused_tcp_port: int):
+    instance = parse(f"http://127.0.0.1:{unused_tcp_port}")
+    async with probing(instance) as found:
+        assert found.phase(instance) == "Ready"
+        found.engine.health = httpx.ConnectError
+        await found.pace.step()
+        assert found.phase(instance) == "Failed"
+
+
+async def test_a_time_out_is_no_refused_connection(engine_port: int):
+    instance = parse(f"http://127.0.0.1:{engine_port}")
+    async with probing(instance) as found:
+        found.engine.health = httpx.ReadTimeout
+        await found.pace.step()
+        assert found.phase(instance) == "Ready"
+
+
+async def test_an_embedding_is_asked_for_once_while_it_is_ready():
+    instance = parse(role="embedding")
+    async with probing(instance) as found:
+        await found.pace.step()
+        await found.pace.step()
+        assert found.engine.paths.count("/v1/embeddings") == 1
+        assert found.engine.paths.count("/health") == 3
+
+
+async def test_how_long_embeddings_are_is_kept_from_the_one_that_was_asked_for():
+    instance = parse(role="embedding")
+    async with probing(instance) as found:
+        await found.pace.step()
+        found.engine.health = 503
+        await found.pace.step()
+        model = found.prober.with_status(instance).status.model
+        assert model is not None
+        assert model.dimension == 2
+
+
+async def test_a_new_address_is_probed_anew():
+    instance = parse()
+    async with probing(instance) as found:
+        moved = parse("http://10.0.0.8:8000")
+        found.prober.follow([moved])
+        assert found.phase(moved) == "Pending"
+        await until(lambda: found.phase(moved) == "Ready")
+
+
+async def test_the_transition_time_stays_while_the_reason_changes():
+    instance = parse()
+    async with probing(instance) as found:
+        found.engine.health = 503
+        for _ in range(FAILURES_TO_UNREADY):
+            await found.pace.step()
+        before = found.prober.with_status(instance).status
+        found.engine.health = httpx.ReadTimeout
+        await found.pace.step()
+        after = found.prober.with_status(instance).status
+        assert after.message != before.message
+        assert [c.last_transition_time for c in after.conditions] == [
+            c.last_transition_time for c in before.conditions
+        ]
+
+
+@pytest.fixture
+async def engine_port() -> AsyncIterator[int]:
+    """Somebody listens there."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
