@@ -168,7 +168,8 @@ class ScheduledRouter:
     def _embedded(self, call: Call[LiveBackend], tokens: int) -> None:
         place = call.place
         self._learn(call, tokens)
-        place.observe_batch(self._clock.now - call.placed_at, tokens, call.in_flight)
+        seconds = self._clock.now - call.placed_at
+        place.observe_batch(seconds, tokens, call.in_flight, is_full=call.is_full)
         self.scheduler.finished(call)
         for piece in call.slices:
             request = _owner(piece.work)

@@ -91,7 +91,7 @@ class Accounts:
         call.lane.observe(seconds)
         call.place.completed(seconds, tokens)
         if call.slices:
-            call.place.observe_batch(seconds, tokens, call.in_flight)
+            call.place.observe_batch(seconds, tokens, call.in_flight, is_full=call.is_full)
 
     def charge(self, call: Call[LiveBackend]) -> None:
         """A call that an engine has is left: its time is paid for, and nothing learnt of it."""

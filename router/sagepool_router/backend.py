@@ -240,9 +240,12 @@ class LiveBackend:
         known = self.tokens_per_s
         self.tokens_per_s = known + _NEWEST * (speed - known) if known else speed
 
-    def observe_batch(self, seconds: float, tokens: int, in_flight: int) -> None:
-        """An embedding call has been answered; `in_flight` were under way when it began."""
-        if self.batch_limit is not None and self.batch_limit.observe(seconds, tokens, in_flight):
+    def observe_batch(
+        self, seconds: float, tokens: int, in_flight: int, *, is_full: bool = False
+    ) -> None:
+        """An embedding call has been answered; see `BatchLimit.observe`."""
+        limit = self.batch_limit
+        if limit is not None and limit.observe(seconds, tokens, in_flight, is_full=is_full):
             self._update()
 
     def observe_load(self, load: EngineLoad) -> None:

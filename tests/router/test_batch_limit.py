@@ -27,7 +27,9 @@ class FixedLimit:
 
     limit: int
 
-    def observe(self, latency_s: float, tokens: int, in_flight_at_start: int) -> bool:
+    def observe(
+        self, latency_s: float, tokens: int, in_flight_at_start: int, *, is_full: bool = False
+    ) -> bool:
         return False
 
 
@@ -50,6 +52,7 @@ def saturate(
     *,
     noise: float = 0.1,
     slowness: Callable[[int], float] = lambda done: 1.0,
+    is_full: Callable[[int], bool] = lambda done: False,
 ) -> Run:
     """Keep as many calls in flight as the limit allows.
 
@@ -70,7 +73,7 @@ def saturate(
             estimate = int(tokens * rng.uniform(0.8, 1.2))
             heapq.heappush(under_way, (end + NETWORK_S, now, estimate, len(under_way) + 1))
         now, sent_at, estimate, in_flight = heapq.heappop(under_way)
-        limit.observe(now - sent_at, estimate, in_flight)
+        limit.observe(now - sent_at, estimate, in_flight, is_full=is_full(done))
         if done == WARM_UP_CALLS:
             warm_at = now
         if done > WARM_UP_CALLS:
@@ -94,6 +97,29 @@ def test_the_limit_becomes_what_the_engine_works_on_and_a_short_queue(
 @pytest.mark.parametrize(("lanes", "low", "high"), [(1, 2, 3), (2, 3, 4), (4, 4, 6)])
 def test_it_does_so_however_much_times_vary(lanes: int, low: int, high: int, noise: float) -> None:
     assert saturate(BatchLimit(), lanes, MIXED, noise=noise).part_within(low, high) > 0.97
+
+
+@pytest.mark.parametrize("sizes", [EQUAL, MIXED])
+@pytest.mark.parametrize(("lanes", "low", "high"), [(1, 5, 7), (2, 6, 8), (4, 8, 8)])
+def test_full_calls_may_wait_in_the_engine(
+    lanes: int, low: int, high: int, sizes: Sequence[int]
+) -> None:
+    run = saturate(BatchLimit(), lanes, sizes, is_full=lambda done: True)
+    assert run.part_within(low, high) > 0.9
+
+
+def test_half_of_the_calls_have_to_be_full_for_that() -> None:
+    run = saturate(BatchLimit(), 1, EQUAL, is_full=lambda done: done % 3 == 0)
+    assert run.part_within(2, 3) > 0.97
+    run = saturate(BatchLimit(), 1, EQUAL, is_full=lambda done: done % 3 != 0)
+    assert run.part_within(5, 7) > 0.9
+
+
+def test_the_limit_falls_again_when_calls_are_not_full_any_more() -> None:
+    limit = BatchLimit()
+    saturate(limit, 1, EQUAL, is_full=lambda done: True)
+    assert limit.limit >= 5
+    assert saturate(limit, 1, EQUAL).part_within(2, 3) > 0.97
 
 
 @pytest.mark.parametrize("factor", [3.0, 1 / 3])
@@ -142,17 +168,18 @@ def test_a_look_at_the_empty_engine_ends_even_if_others_keep_it_busy() -> None:
     assert 0 < longest < 50
 
 
-calls = st.tuples(st.floats(0, 100), st.integers(0, 100_000), st.integers(1, 20))
+calls = st.tuples(st.floats(0, 100), st.integers(0, 100_000), st.integers(1, 20), st.booleans())
 
 
 @given(st.lists(calls, min_size=1, max_size=60), st.integers(1, 4), st.integers(0, 4))
 def test_the_limit_stays_in_its_range_and_every_change_is_told(
-    steps: list[tuple[float, int, int]], low: int, width: int
+    steps: list[tuple[float, int, int, bool]], low: int, width: int
 ) -> None:
     limit = BatchLimit(low, low + width, low)
-    for step in steps * 20:
+    for latency_s, tokens, in_flight, is_full in steps * 20:
         before = limit.limit
-        assert limit.observe(*step) == (limit.limit != before)
+        is_other = limit.observe(latency_s, tokens, in_flight, is_full=is_full)
+        assert is_other == (limit.limit != before)
         assert low <= limit.limit <= low + width
 
 

@@ -16,6 +16,9 @@ Line: TypeAlias = tuple[float, float]
 GROW_BELOW: Final = 0.75
 SHRINK_ABOVE: Final = 2.25
 """An estimated queue of 1 to 2 is kept, with a quarter of slack for noise at the borders."""
+FULL_GROW_BELOW: Final = 4.0
+FULL_SHRINK_ABOVE: Final = 6.0
+"""The same of full calls: they gain no company by waiting outside of the engine."""
 ROUND_CALLS: Final = 8
 """Calls between two decisions, at least; twice the limit if that is more."""
 WINDOW_PER_LIMIT: Final = 64
@@ -29,7 +32,8 @@ class BatchLimit:
 
     With n calls in flight, and latencies that are r times what they are without a queue, n(1-1/r)
     calls are waiting: the limit grows by one while that is below 1 and shrinks above 2 (as in
-    Netflix's concurrency-limits).
+    Netflix's concurrency-limits). So few, because calls that gather outside are merged: where most
+    are full already, 4 to 6 may wait, and an engine beside others on its GPU is never without work.
 
     What a call takes without a queue depends on its size: a fixed part and one for each token.
     It is the highest line that no call of late was below, at their mean size. Latencies and
@@ -47,6 +51,7 @@ class BatchLimit:
         "_calls",
         "_fastest",
         "_fastest_before",
+        "_full_calls",
         "_high",
         "_in_flight",
         "_latency_s",
@@ -74,7 +79,7 @@ class BatchLimit:
         """Calls that the probe still waits for at most; 0: no probe."""
         self._skipped = 0
         """Calls that began under another limit and have to end before a round begins."""
-        self._calls = self._tokens = self._in_flight = 0
+        self._calls = self._full_calls = self._tokens = self._in_flight = 0
         """Of this round, summed."""
         self._latency_s = 0.0
 
@@ -83,13 +88,16 @@ class BatchLimit:
         """How many calls may be in flight."""
         return self._low if self._probe_calls else self._limit
 
-    def observe(self, latency_s: float, tokens: int, in_flight_at_start: int) -> bool:
+    def observe(
+        self, latency_s: float, tokens: int, in_flight_at_start: int, *, is_full: bool = False
+    ) -> bool:
         """A call was answered; True if the limit has changed. Failed calls say nothing.
 
         Args:
             latency_s: from sending it to the end of its answer.
             tokens: of all its texts together, estimated.
             in_flight_at_start: calls on the instance when it was sent, itself included.
+            is_full: no more texts would have found room in it.
         """
         before = self.limit
         self._remember((tokens, latency_s))
@@ -102,6 +110,7 @@ class BatchLimit:
             self._skipped -= 1
         else:
             self._calls += 1
+            self._full_calls += is_full
             self._tokens += tokens
             self._in_flight += in_flight_at_start
             self._latency_s += latency_s
@@ -137,15 +146,16 @@ class BatchLimit:
 
     def _begin_round(self) -> None:
         self._skipped = self._limit
-        self._calls = self._tokens = self._in_flight = 0
+        self._calls = self._full_calls = self._tokens = self._in_flight = 0
         self._latency_s = 0.0
 
     def _end_round(self) -> None:
         is_used_up = self._in_flight >= (self._limit - 0.5) * self._calls
         queue = self._estimated_queue()
-        if queue > SHRINK_ABOVE:
+        are_full = 2 * self._full_calls > self._calls
+        if queue > (FULL_SHRINK_ABOVE if are_full else SHRINK_ABOVE):
             self._limit = max(self._low, self._limit - 1)
-        elif queue < GROW_BELOW and is_used_up:
+        elif queue < (FULL_GROW_BELOW if are_full else GROW_BELOW) and is_used_up:
             self._limit = min(self._high, self._limit + 1)
         self._begin_round()
         if self._window_calls >= WINDOW_PER_LIMIT * self._limit:

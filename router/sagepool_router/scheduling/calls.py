@@ -64,3 +64,8 @@ class Call(Generic[InstanceT]):
         self.reason = choice.reason
         self.placed_at = now
         """On the place where it is."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it carries as much as an embedding call may."""
+        return bool(self.slices) and self.lane.is_full(self.slices)

@@ -228,6 +228,16 @@ class Lane(Generic[CandidateT]):
                 self.take(piece.work, now, tokens)
         return slices
 
+    def is_full(self, slices: Sequence[Slice[CandidateT]]) -> bool:
+        """Whether a call of these has no room for another text of its mean size."""
+        texts = sum(piece.end - piece.begin for piece in slices)
+        tokens = sum(sum(piece.work.text_tokens[piece.begin : piece.end]) for piece in slices)
+        settings = self._settings
+        return (
+            texts >= settings.embedding_batch_size
+            or tokens + tokens // texts > settings.embedding_batch_tokens
+        )
+
     def _take_part(self, work: Work[CandidateT], tokens: int) -> None:
         """A part of a large request leaves; what is left of it is due when its flow is again."""
         self.shares.advance(work.start_tag, tokens, work.weight)

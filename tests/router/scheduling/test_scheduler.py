@@ -151,6 +151,24 @@ def test_a_request_of_a_hundred_texts_is_split_over_instances() -> None:
     assert work.state == "placed"
 
 
+@pytest.mark.parametrize(
+    ("texts", "tokens", "is_full"),
+    [(4, 4, True), (3, 3, False), (3, 1200, True), (3, 900, True), (3, 600, False), (1, 2000, True)],
+)
+def test_a_call_is_full_when_another_text_like_its_own_would_not_fit(
+    texts: int, tokens: int, is_full: bool
+) -> None:
+    limits = {"embedding_batch_size": 4, "embedding_batch_tokens": 1000}
+    world = World(*engines(1, "embedding", limit=1), **limits)
+    world.embed()
+    for _ in range(texts):
+        world.embed(tokens=tokens // texts)
+    call = world.finish()
+    assert not call.is_full
+    (merged,) = world.calls
+    assert merged.is_full == is_full
+
+
 def test_only_hybrid_merges_and_splits() -> None:
     world = World(*engines(1, "embedding", limit=1), policy="fifo")
     for _ in range(3):
