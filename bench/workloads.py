@@ -103,9 +103,13 @@ def _requests(share: float, limit_s: float) -> tuple[Workload, ...]:
 
 
 def _paced(events: int) -> Workload:
+    # Begun in one instant, the first token of one would wait for the heads of the others.
     return Workload(
         name="paced",
-        title=f"Streams: 300 at once, first byte after 50 ms, then {events} chunks 20 ms apart",
+        title=(
+            f"Streams: 300 begun within a second, first byte after 50 ms, then {events} chunks "
+            "20 ms apart"
+        ),
         path="/v1/chat/completions",
         body=stream_body(events=events, first_ms=50, interval_ms=20),
         clients=300,
@@ -114,6 +118,7 @@ def _paced(events: int) -> Workload:
         unit="chunk",
         events=events + 1,
         lasts_s=0.05 + 0.02 * (events - 1),
+        rate=300.0,
     )
 
 
