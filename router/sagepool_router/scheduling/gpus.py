@@ -110,6 +110,22 @@ class Gpu:
             place.open_gate(self.state.may_start_embedding)
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether llm work may come and go without a judgement: no embeddings want the GPU.
+
+        Nothing waits for it, no embedding call is under way and both gates are open. The first
+        embedding that comes has it judged.
+        """
+        state = self.state
+        if state.calls or not (state.may_start_llm and state.may_start_embedding):
+            return False
+        for lanes in self.lanes.values():
+            for lane in lanes:
+                if lane.queue.count:
+                    return False
+        return True
+
+    @property
     def is_contended(self) -> bool:
         """Whether time alone may change what may start: a gate is closed, or both kinds wait."""
         state = self.state
@@ -209,6 +225,8 @@ class Gpus(dict[str, Gpu]):
         gpu.fresh_until = 0.0
         if place.kind == "llm":
             gpu.state.llm_placed(key, arrived_at, now, streams=streams)
+            if gpu.is_quiet:
+                return gpu
         else:
             gpu.state.embedding_began(now)
         self.judge(gpu, now)
@@ -221,13 +239,16 @@ class Gpus(dict[str, Gpu]):
         now = self._clock()
         gpu.fresh_until = 0.0
         gpu.state.llm_answered(key, now)
-        self.judge(gpu, now)
+        if not gpu.is_quiet:
+            self.judge(gpu, now)
 
     def leave(self, gpu: Gpu, key: object, kind: Role, now: float) -> None:
         """A call has ended."""
         gpu.fresh_until = 0.0
         if kind == "llm":
             gpu.state.llm_left(key)
+            if gpu.is_quiet:
+                return
         else:
             gpu.state.embedding_ended()
         self.judge(gpu, now)

@@ -305,9 +305,11 @@ class Scheduler(Generic[InstanceT]):
         choice = lane.choose(work, now)
         if choice is not None and choice.place.in_flight and lane.merges:
             choice = lane.placement.idle() or choice  # an idle engine is given what there is
-        while choice is not None and choice.place.gpu is not None:
+        while choice is not None and (gpu := choice.place.gpu) is not None:
             place = choice.place
-            self.gpus.judge(choice.place.gpu, now)
+            if place.kind == "llm" and gpu.is_quiet:
+                break
+            self.gpus.judge(gpu, now)
             if place.in_flight < place.capacity:
                 break
             choice = lane.choose(work, now)  # its gate has closed since it was judged last
