@@ -108,8 +108,7 @@ async def test_a_file_that_is_broken_at_the_start_is_not_ready_and_can_be_mended
     path = tmp_path / "pool.yaml"
     path.write_text("kind: Pod")
     async with running_router("--source=file", f"--config={path}") as router:
-        said = (await router.until_status("/ready", 503)).json()
-        assert any("only InferencePool" in reason for reason in said["reasons"])
+        await router.until_unready_because("only InferencePool")
         assert (await router.get("/health")).status_code == 200
         write_pool(path)
         await router.until_status("/ready", 200)

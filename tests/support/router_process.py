@@ -78,6 +78,15 @@ class RouterProcess:
                     return answer
                 await asyncio.sleep(0.02)
 
+    async def until_unready_because(self, words: str) -> None:
+        """Ask /ready until one of its reasons has these words."""
+        async with asyncio.timeout(20):
+            while True:
+                answer = await self.client.get(self.url + "/ready")
+                if answer.status_code == 503 and words in " ".join(answer.json()["reasons"]):
+                    return
+                await asyncio.sleep(0.02)
+
     async def until_instances(self, **wanted: bool) -> dict[str, Any]:
         """Wait for a table with exactly these instances, each routable or not."""
         async with asyncio.timeout(20):
