@@ -179,6 +179,7 @@ class Admission:
     def _leave_pool(
         self, exchange: Exchange, route: LiveRoute, work: Work[LiveBackend], cause: Cause
     ) -> None:
+        self._dispatcher.demand.want(route.model)
         if self._send_to_cloud(exchange, route, work, cause):
             return
         if cause == "source":

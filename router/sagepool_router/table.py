@@ -38,6 +38,8 @@ class Backend:
     """Of the whole instance; 0: not known."""
     gpus: int = 1
     """GPUs of the instance, as its group says; 1 where nobody says."""
+    group: str = ""
+    """The pool's group that it is of; empty when it runs elsewhere."""
 
     @property
     def key(self) -> "BackendKey":
@@ -124,6 +126,8 @@ class RoutingTable:
     """Routers of the pool: each holds its part of limits that are for all."""
     asks_for_keys: bool = False
     """Nobody is answered without an API key."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The pool's groups with the models that they serve."""
 
 
 EMPTY = RoutingTable()
@@ -182,6 +186,7 @@ def build_table(
         cloud=_cloud(pool),
         routers=pool.spec.router.replicas,
         asks_for_keys=pool.spec.router.auth is not None,
+        groups={g.name: tuple(model.name for _, model in g.served) for g in pool.spec.groups},
     )
 
 
@@ -256,6 +261,7 @@ def _backend(instance: InferenceInstance, endpoint: Endpoint, gpus: int) -> Back
         device=instance.spec.device or f"instance:{instance.metadata.name}",
         price_per_hour=instance.spec.price_per_hour or 0.0,
         gpus=gpus,
+        group=instance.spec.group or "",
     )
 
 
