@@ -23,7 +23,8 @@ class GroupDemand:
     in_flight: int
     """Calls that its engines have from this router."""
     capacity: int
-    """Calls that its engines may have from this router now."""
+    """Calls that its engines may have from this router now, each no more than the one that takes
+    fewest: what an engine can run is learnt only when it has been full."""
     queued_requests: int
     """Requests that wait for its models, shared out evenly among the groups that serve them."""
     queued_texts: int
@@ -103,7 +104,7 @@ class DemandMeter:
         return GroupDemand(
             group=group,
             in_flight=sum([member.in_flight for member in members]),
-            capacity=sum([member.capacity for member in members]),
+            capacity=len(members) * min([member.capacity for member in members], default=0),
             queued_requests=sum([-(-queue.count // share) for queue, share in queues]),
             queued_texts=sum([-(-_texts(queue.waiting()) // share) for queue, share in queues]),
             idle_s=now - wanted_at,

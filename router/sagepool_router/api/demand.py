@@ -26,7 +26,7 @@ class GroupDemandBody(BaseModel):
     in_flight: int
     """Calls that its engines have."""
     capacity: int
-    """Calls that its engines may have now."""
+    """Calls that its engines may have now, each no more than the one that takes fewest."""
     queued_requests: int
     """Requests that wait for its models, shared out evenly among the groups that serve them."""
     queued_texts: int
