@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from sagepool_crds import names
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.pool import EngineType
 from sagepool_kube.api import Kind, Object
+from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.reports import TargetKey
 
 
@@ -45,6 +47,8 @@ class Apply:
     obj: Object
     events: tuple[Event, ...] = ()
     """To record once it is done."""
+    manager: str = names.FIELD_MANAGER
+    """Whose the fields are from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Plan:
     statuses: tuple[ApplyStatus, ...] = ()
     targets: tuple[Target, ...] = ()
     """Every engine to probe from now on, not only new ones."""
+    scene: Scene | None = None
+    """What is scaled by what routers report; None: nothing is."""
     requeue_after_s: float | None = None
     """When to look again though nothing has changed."""
 

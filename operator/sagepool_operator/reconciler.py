@@ -1,12 +1,14 @@
 """One reconcile: observe, plan, carry out, report."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from sagepool_crds.meta import PoolKey
 from sagepool_kube.api import KubeApi
+from sagepool_operator.autoscaling.decision import Decision
+from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
@@ -29,6 +31,18 @@ class Probes(Protocol):
         ...
 
 
+class Scaler(Protocol):
+    """Decides how many engines groups should have."""
+
+    def decisions(self, pool: PoolKey) -> Mapping[str, Decision]:
+        """What is decided and not yet done, by group."""
+        ...
+
+    def follow(self, pool: PoolKey, scene: Scene | None) -> None:
+        """Look at the pool as it is now; None: not any more."""
+        ...
+
+
 class Reconciler:
     """Brings pools a step closer to what their specs say. Remembers nothing about them."""
 
@@ -38,6 +52,7 @@ class Reconciler:
         api: KubeApi,
         executor: Executor,
         prober: Probes,
+        scaler: Scaler,
         images: Images,
         now: Callable[[], datetime],
     ) -> None:
@@ -46,6 +61,7 @@ class Reconciler:
         self._api = api
         self._executor = executor
         self._prober = prober
+        self._scaler = scaler
         self._images = images
         self._now = now
 
@@ -62,10 +78,19 @@ class Reconciler:
         pool = read_pool(self._cache, key)
         is_leaving = pool is not None and pool.metadata.deletion_timestamp is not None
         wanted = child_keys(pool) if pool is not None and not is_leaving else ()
-        observed = await observe(self._cache, self._api, key, pool, wanted, self._prober.reports)
+        observed = await observe(
+            self._cache,
+            self._api,
+            key,
+            pool,
+            wanted,
+            self._prober.reports,
+            self._scaler.decisions(key),
+        )
         decided = plan(observed, self._now(), self._images)
         self._prober.track(key, decided.targets)
         refused = await self._executor.make(decided)
+        self._scaler.follow(key, decided.scene)
         if refused:
             # The same judgement with one more fact: the status is written all the same.
             decided = plan(replace(observed, refused=refused), self._now(), self._images)

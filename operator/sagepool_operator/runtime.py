@@ -1,4 +1,7 @@
-"""The running operator, put together: cache, queue, workers, prober. Knows nothing of kopf."""
+"""The running operator, put together: cache, queue, workers, prober, autoscaler.
+
+Knows nothing of kopf.
+"""
 
 import asyncio
 import logging
@@ -15,6 +18,7 @@ import httpx
 
 from sagepool_crds.meta import PoolKey
 from sagepool_kube.api import KubeApi
+from sagepool_operator.autoscaling.autoscaler import Autoscaler
 from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import Settings
 from sagepool_operator.errors import OperatorError
@@ -68,9 +72,10 @@ class Operator:
         )
         self._prober = Prober(self._client, settings.probe, self._queue.add, now=now)
         recorder = Recorder(api, _reporter(), now, lambda: uuid.uuid4().hex[:16])
+        self._scaler = Autoscaler(self._client, self._queue.add, now=now, clock=clock)
         executor = Executor(api, self._cache, recorder.record)
         self._reconciler = Reconciler(
-            self._cache, api, executor, self._prober, settings.images, now
+            self._cache, api, executor, self._prober, self._scaler, settings.images, now
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._is_synced = False
@@ -91,6 +96,7 @@ class Operator:
         self._tasks.clear()
         self._queue.close()
         await self._prober.close()
+        await self._scaler.close()
         await self._client.aclose()
 
     def wake(self, key: PoolKey) -> None:

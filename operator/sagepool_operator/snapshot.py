@@ -23,6 +23,7 @@ from sagepool_kube.api import (
     Object,
 )
 from sagepool_kube.errors import NotFound
+from sagepool_operator.autoscaling.decision import Decision
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
@@ -68,6 +69,8 @@ class Observed:
     """Engine and router pods."""
     instances: tuple[SeenInstance, ...] = ()
     reports: Reports = field(default_factory=dict)
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What the autoscaler has decided and is not done yet, by group."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -117,6 +120,7 @@ async def observe(
     pool: InferencePool | None,
     wanted: Iterable[ChildKey],
     reports: Reports,
+    decisions: Mapping[str, Decision],
 ) -> Observed:
     """Read everything about a pool.
 
@@ -144,6 +148,7 @@ async def observe(
         ),
         instances=tuple(_read_instances(cache.instances(key))),
         reports=reports,
+        decisions=decisions,
     )
 
 

@@ -18,7 +18,17 @@ PURE = [
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
     *(
         ROOT / "operator" / "sagepool_operator" / f"{name}.py"
-        for name in ("planner", "conditions", "judging", "problems", "drift", "status")
+        for name in (
+            "planner",
+            "conditions",
+            "judging",
+            "problems",
+            "drift",
+            "status",
+            "autoscaling/decision",
+            "autoscaling/demand",
+            "autoscaling/replicas",
+        )
     ),
     *(
         ROOT / "router" / "sagepool_router" / f"{name}.py"

@@ -16,6 +16,8 @@ from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, POOLS, Kind, KubeApi, Object
+from sagepool_operator.autoscaling.decision import Decision
+from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.config import Images
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
@@ -82,12 +84,29 @@ class FakeProbes:
         self.reports = found
 
 
+class FakeScaler:
+    """An autoscaler that decides what a test says."""
+
+    def __init__(self) -> None:
+        self.decided: dict[str, Decision] = {}
+        """By group."""
+        self.scene: Scene | None = None
+        """What it was shown last."""
+
+    def decisions(self, pool: PoolKey) -> Mapping[str, Decision]:
+        return self.decided
+
+    def follow(self, pool: PoolKey, scene: Scene | None) -> None:
+        self.scene = scene
+
+
 @dataclass
 class World:
     """A cluster with a pool in it, and the operator's reconciler."""
 
     kube: FakeKube = field(default_factory=FakeKube)
     probes: FakeProbes = field(default_factory=FakeProbes)
+    scaler: FakeScaler = field(default_factory=FakeScaler)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -100,7 +119,9 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        return Reconciler(cache, api, executor, self.probes, self.images, lambda: self.now)
+        return Reconciler(
+            cache, api, executor, self.probes, self.scaler, self.images, lambda: self.now
+        )
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:
         """Let the operator and the cluster take turns until neither changes anything."""
@@ -253,15 +274,17 @@ def start_deleting(kube: FakeKube, kind: Kind, obj: Json) -> None:
 
 def _roll(kube: FakeKube, deployment: Json) -> None:
     meta, spec = deployment["metadata"], deployment["spec"]
+    # What a Deployment does not say, the API server fills in; the fake has no such defaults.
+    count = spec.get("replicas", 1)
     digest = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:8]
     pods = [p for p in kube.all(PODS) if p["metadata"]["annotations"]["of"] == meta["uid"]]
     prefix = f"{meta['name']}-{digest}-"
     for pod in pods:
         index = pod["metadata"]["name"].removeprefix(prefix)
-        if not index.isdecimal() or int(index) >= spec["replicas"]:
+        if not index.isdecimal() or int(index) >= count:
             kube.remove(PODS, meta["namespace"], pod["metadata"]["name"])
     have = {p["metadata"]["name"] for p in kube.all(PODS)}
-    for index in range(spec["replicas"]):
+    for index in range(count):
         name = f"{prefix}{index}"
         if name not in have:
             kube.put(PODS, _pod(name, deployment))
