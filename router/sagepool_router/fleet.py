@@ -51,6 +51,7 @@ class LiveRoute:
         "absence",
         "counters",
         "dimension",
+        "hold_s",
         "is_starting",
         "lane",
         "members",
@@ -72,6 +73,7 @@ class LiveRoute:
         self.role = route.role
         self.absence = route.absence
         self.is_starting = route.is_starting
+        self.hold_s = route.hold_s
         self.dimension = dimension
         """Length of its embeddings, of late; None: not known."""
         self.counters = counters

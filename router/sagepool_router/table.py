@@ -88,6 +88,8 @@ class ModelRoute:
     """There are instances, and none of them is ready."""
     dimension: int | None = None
     """Length of its embeddings, as its instances say."""
+    hold_s: float = 0.0
+    """How long a request waits for a first instance; 0: it is refused while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ def build_table(
                 for model in endpoint.models:
                     dimensions.setdefault(model, instance.status.model.dimension)
     created = pool.metadata.creation_timestamp
+    holds = _holds(pool)
     routes = {
         name: ModelRoute(
             name=name,
@@ -171,6 +174,7 @@ def build_table(
             absence="" if name in backends else _absence(pool, name, views),
             is_starting=name not in backends and any(name in view.models for view in views),
             dimension=dimensions.get(name),
+            hold_s=holds.get(name, 0.0),
         )
         for name, role in roles.items()
     }
@@ -188,6 +192,17 @@ def build_table(
         asks_for_keys=pool.spec.router.auth is not None,
         groups={g.name: tuple(model.name for _, model in g.served) for g in pool.spec.groups},
     )
+
+
+def _holds(pool: InferencePool) -> dict[str, float]:
+    """How long requests wait for models whose groups may have no engine; the longest counts."""
+    holds: dict[str, float] = {}
+    for group in pool.spec.groups:
+        if group.scaling is not None:
+            for _, model in group.served:
+                hold_s = float(group.scaling.hold_s)
+                holds[model.name] = max(hold_s, holds.get(model.name, 0.0))
+    return holds
 
 
 def _cloud(pool: InferencePool) -> CloudTarget | None:
