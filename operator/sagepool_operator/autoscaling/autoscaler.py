@@ -183,8 +183,8 @@ class Autoscaler:
                 extra={"pool": str(pool), "routers": sorted(silent)},
             )
         followed.silent = silent
-        uids = {router.uid for router in routers}
-        followed.first_bytes = {k: v for k, v in followed.first_bytes.items() if k[0] in uids}
+        known = {(r.uid, group.name) for r in routers for group in followed.scene.groups}
+        followed.first_bytes = {k: v for k, v in followed.first_bytes.items() if k in known}
 
     def _judge(
         self,
