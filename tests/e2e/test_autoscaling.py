@@ -9,9 +9,10 @@ import pytest
 
 from e2e_endpoint import reach_router
 from e2e_pool import CHAT_MODEL, Pool, build_chat_group, build_pool
+from sagepool_crds import names
 
 CYCLES = int(os.environ.get("SAGEPOOL_TEST_ZERO_CYCLES", "3"))
-"""To zero and back; a run of a hundred takes half an hour."""
+"""To zero and back; a hundred take half an hour."""
 ANSWER_LIMIT_S = 90.0
 SLOW = {"type": "simulator", "args": ["--itl-ms=100", "--batch-slowdown=0"]}
 
@@ -49,6 +50,21 @@ def outcome(answer: Future[httpx.Response]) -> tuple[int, str]:
     """The status, and what was said of it where it is an error."""
     found = answer.result(ANSWER_LIMIT_S)
     return (found.status_code, "" if found.status_code == 200 else found.text)
+
+
+def instance(answer: Future[httpx.Response]) -> str:
+    """Who has answered."""
+    return answer.result(ANSWER_LIMIT_S).headers[names.INSTANCE_HEADER]
+
+
+def ask_through_the_end(threads: ThreadPoolExecutor, url: str, last: str) -> None:
+    """Ask without a pause while the last engine is on its way out, until another one answers."""
+    for _ in range(1000):
+        answer = ask(threads, url, tokens=1)
+        assert outcome(answer) == (200, "")
+        if instance(answer) != last:
+            return
+    pytest.fail(f"{last} goes on answering")
 
 
 def test_engines_follow_the_load_of_all_routers_up_and_down(own_pool: Pool) -> None:
@@ -96,9 +112,11 @@ def test_a_group_goes_to_zero_and_comes_back_and_no_request_is_lost(own_pool: Po
             answers = [ask(threads, url, tokens=2) for _ in range(3)]
             assert [outcome(answer) for answer in answers] == [(200, "")] * 3, f"cycle {cycle}"
             own_pool.wait(lambda: replicas(own_pool) == 0, "the last engine does not go")
-            # Half of the cycles ask while the last engine is still on its way out.
             if cycle % 2:
                 own_pool.wait(lambda: not own_pool.engines("chat"), "its pod stays", limit_s=90)
+            else:
+                ask_through_the_end(threads, url, last=instance(answers[0]))
+                own_pool.wait(lambda: replicas(own_pool) == 0, "the last engine does not go")
     own_pool.wait(lambda: not own_pool.engines("chat"), "its pod stays", limit_s=90)
     assert own_pool.is_ready()
 
