@@ -220,3 +220,17 @@ async def test_a_pool_that_is_not_followed_any_more_is_not_asked(site: Site) -> 
     assert site.scaler.decisions(KEY) == {}
     await site.scaler.close()
     assert site.looks == 1
+
+
+async def test_a_router_that_stays_silent_is_told_once(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.answers["10.0.0.2"] = httpx.ConnectError("refused")
+    await site.follow(scene(1))
+    for _ in range(8):
+        await site.look()
+    assert caplog.messages == []
+    for _ in range(10):
+        await site.look()
+    assert caplog.messages == ["routers do not report: nothing is scaled down until they do"]
+    assert [record.__dict__["routers"] for record in caplog.records] == [["http://10.0.0.2:9090"]]

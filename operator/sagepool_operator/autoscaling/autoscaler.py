@@ -28,6 +28,8 @@ from sagepool_operator.autoscaling.scene import RouterPod, ScaledGroup, Scene
 _logger: Final = logging.getLogger(__name__)
 _INTERVAL_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
+_SILENT_LOOKS: Final = 10
+"""In a row, before people are told."""
 
 
 class _FirstBytes(BaseModel):
@@ -85,8 +87,8 @@ class _Followed:
     first_bytes: dict[tuple[str, str], FirstBytes] = field(default_factory=dict)
     """By router and group."""
     decisions: dict[str, Decision] = field(default_factory=dict)
-    silent: frozenset[str] = frozenset()
-    """Routers that did not report the last time."""
+    silent: dict[str, int] = field(default_factory=dict)
+    """Routers that did not report the last time, and how often in a row they have not."""
 
 
 class Autoscaler:
@@ -153,8 +155,8 @@ class Autoscaler:
     async def _look(self, pool: PoolKey, followed: _Followed) -> None:
         while True:
             routers = followed.scene.routers
-            reports = await asyncio.gather(*(self._ask(router) for router in routers))
             try:
+                reports = await asyncio.gather(*(self._ask(router) for router in routers))
                 self._note_silent(pool, followed, routers, reports)
                 self._judge(pool, followed, routers, reports)
             except Exception:  # a bug must not leave the pool as it is for ever
@@ -176,13 +178,18 @@ class Autoscaler:
         routers: Sequence[RouterPod],
         reports: Sequence[_Report | None],
     ) -> None:
-        silent = frozenset(r.url for r, said in zip(routers, reports, strict=True) if said is None)
-        if silent - followed.silent:
+        followed.silent = {
+            router.url: followed.silent.get(router.url, 0) + 1
+            for router, said in zip(routers, reports, strict=True)
+            if said is None
+        }
+        # One that has just been started or is about to go is silent for moments.
+        lost = [url for url, looks in followed.silent.items() if looks == _SILENT_LOOKS]
+        if lost:
             _logger.warning(
                 "routers do not report: nothing is scaled down until they do",
-                extra={"pool": str(pool), "routers": sorted(silent)},
+                extra={"pool": str(pool), "routers": lost},
             )
-        followed.silent = silent
         known = {(r.uid, group.name) for r in routers for group in followed.scene.groups}
         followed.first_bytes = {k: v for k, v in followed.first_bytes.items() if k in known}
 
