@@ -164,7 +164,8 @@ def _by_queue(what: str, queued: int, target: int, engines: Engines, demand: Dem
     more = queued // target
     if more:
         reason = f"{queued} {what} wait, {target} for one engine more"
-        return Decision(engines.warm + more, reason)
+        # Those that are coming up are among what it takes: none of them may go meanwhile.
+        return Decision(max(engines.wanted, engines.warm + more), reason)
     return _fewer(engines, demand)
 
 
