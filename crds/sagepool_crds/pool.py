@@ -92,6 +92,32 @@ class Gpu(ApiModel):
     """What one GPU costs an hour, in the currency of your choice: for policy cost_optimized."""
 
 
+class Rollout(ApiModel):
+    """How a group's engine pods are replaced, and how they leave."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                # The server also checks the default of the whole, before it fills in those within.
+                "!has(self.maxSurge) || self.maxSurge > 0 || "
+                "(has(self.maxUnavailable) && self.maxUnavailable > 0)",
+                "maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: set one "
+                "of them to 1 or more",
+                field_path=".maxSurge",
+            )
+        )
+    )
+
+    max_surge: int = Field(default=1, ge=0, le=1024)
+    """Pods that a change may start beyond replicas. Each needs GPUs of its own, and so does each
+    pod that is still finishing its requests."""
+    max_unavailable: int = Field(default=0, ge=0, le=1024)
+    """Pods that may be missing from replicas during a change. Where no GPU is spare, set it to 1
+    and maxSurge to 0."""
+    drain_seconds: int = Field(default=300, ge=10, le=86400)
+    """A pod that is to leave gets no new request and finishes those it has, for so long at most."""
+
+
 _NAMES = "([{0}.name] + {0}.aliases)"
 
 
@@ -184,6 +210,8 @@ class Group(ApiModel):
     """Number of engine pods. Left out: 1."""
     max_concurrency: int = Field(default=256, ge=1, le=65536)
     """Requests that one router keeps in flight on one engine; more are answered with 429."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How its pods are replaced, and how they leave."""
 
     @property
     def served(self) -> tuple[tuple[Role, Model], ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sagepool_crds import names
 from sagepool_crds.instance import Endpoint
@@ -20,12 +20,17 @@ from sagepool_operator.conditions import (
 from sagepool_operator.drift import digest
 from sagepool_operator.plan import ChildKey, Target
 from sagepool_operator.pods import PodFacts
-from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
+from sagepool_operator.problems import (
+    OWN_IMAGE_FIELD,
+    PULL_SECRETS_SETTING,
+    Problem,
+    Workload,
+    find_problem,
+    find_refusal,
+)
 from sagepool_operator.reports import Report, inherit
 from sagepool_operator.snapshot import Observed, SeenInstance
 from sagepool_operator.status import JudgedInstance, instance_status
-
-_SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
 
 
 def judge_instances(observed: Observed, now: datetime) -> list[JudgedInstance]:
@@ -189,9 +194,7 @@ def _rival(seen: SeenInstance, claims: _Claims, pool: str) -> str:
 def _workload(pool: InferencePool | None, group_name: str) -> Workload:
     group = next((g for g in pool.spec.groups if g.name == group_name), None) if pool else None
     gpu = group.gpu.resource_name if group is not None and group.gpu is not None else ""
-    place = "service account default"
-    if group is not None and group.engine.type == "simulator" and group.engine.image is None:
-        place += f", or name one in the operator's setting {_SECRETS_SETTING}"
+    place = f"service account default, or name one in the operator's setting {PULL_SECRETS_SETTING}"
     return Workload(f"group {group_name}", f"engine.image of group {group_name}", place, gpu)
 
 
@@ -204,9 +207,9 @@ def _router_workload(pool: InferencePool) -> Workload:
         secrets.append(f"Secret {key.name} with key {key.key} (cloud.apiKeySecret)")
     return Workload(
         "the router",
-        "the operator's setting SAGEPOOL_OPERATOR_IMAGE",
+        OWN_IMAGE_FIELD,
         f"service account {names.router_name(pool.metadata.name)}, or name one in the operator's "
-        f"setting {_SECRETS_SETTING}",
+        f"setting {PULL_SECRETS_SETTING}",
         secrets=" and ".join(secrets),
     )
 

@@ -102,7 +102,8 @@ def wanted_children(
         yield DEPLOYMENTS, engines.build_deployment(pool, group, template, notes)
         labels, selector = identity.group_labels(pool, group), identity.group_selector(pool, group)
         name = _deployment_of(pool, group).name
-        yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector)
+        spare = group.rollout.max_unavailable
+        yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector, spare)
 
 
 def _templates(
@@ -117,7 +118,8 @@ def _templates(
             live = observed.children.get(_deployment_of(pool, group))
             template = recorded.recall(live, recorded.group_digest(pool, group))
         if template is None:
-            template = podspec.build_template(pool, group, build_engine(group, images))
+            engine = build_engine(group, images)
+            template = podspec.build_template(pool, group, engine, images)
         templates[group.name] = template
     return templates
 

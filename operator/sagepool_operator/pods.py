@@ -58,6 +58,9 @@ class PodFacts:
     """Port that its engine listens on."""
     failure: str = ""
     """Why the whole pod has failed (evicted, node lost); empty when it has not."""
+    blocked_by: str = ""
+    """The init container that the main one waits for and that does not run; `waiting`, `last_exit`
+    and `restarts` are then its. Empty when there is none."""
 
 
 def read_pod(pod: Object, group_label: str) -> PodFacts:
@@ -65,7 +68,9 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
     meta: Mapping[str, Any] = pod["metadata"]
     status: Mapping[str, Any] = pod.get("status") or {}
     annotations: Mapping[str, str] = meta.get("annotations") or {}
-    container = _main_container(pod, status)
+    main = _main_container(pod, status)
+    blocking = _blocking_container(main, status)
+    container = blocking or main
     state = container.get("state") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     waiting = state.get("waiting")
@@ -87,6 +92,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         engine=annotations.get(names.ENGINE_ANNOTATION, ""),
         port=_port(pod),
         failure=_failure(status),
+        blocked_by=str(blocking["name"]) if blocking else "",
     )
 
 
@@ -102,6 +108,17 @@ def _main_container(pod: Object, status: Mapping[str, Any]) -> Mapping[str, Any]
     first = containers[0]["name"] if containers else ""
     statuses: Iterable[Mapping[str, Any]] = status.get("containerStatuses") or ()
     return next((s for s in statuses if s["name"] == first), {})
+
+
+def _blocking_container(
+    main: Mapping[str, Any], status: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The status of the init container that waits to be run, while the main one waits for it."""
+    waiting = (main.get("state") or {}).get("waiting") or {}
+    if waiting.get("reason") != "PodInitializing":
+        return None
+    statuses: Iterable[Mapping[str, Any]] = status.get("initContainerStatuses") or ()
+    return next((s for s in statuses if "waiting" in (s.get("state") or {})), None)
 
 
 def _port(pod: Object) -> int:

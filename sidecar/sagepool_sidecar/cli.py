@@ -18,7 +18,7 @@ _HIGHEST_PORT: Final = 65535
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit code 0: stopped; 1: cannot listen; 2: wrong use."""
-    options = _parser().parse_args(arguments)
+    options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     names = MetricNames(
         running=frozenset(options.running),
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, by default of this process; wrong ones end it with a sentence and code 2."""
     parser = argparse.ArgumentParser(
         prog="sagepool-sidecar",
         description="Says the load of the engine in the same pod, and when it may be stopped.",
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         default=DrainLimits().total_s,
         help="GET /drain answers after so long, whatever the engine does",
     )
-    return parser
+    return parser.parse_args(arguments)
 
 
 def _port(text: str) -> int:

@@ -36,7 +36,10 @@ def build_deployment(
             "selector": {"matchLabels": identity.group_selector(pool, group)},
             "strategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+                "rollingUpdate": {
+                    "maxSurge": group.rollout.max_surge,
+                    "maxUnavailable": group.rollout.max_unavailable,
+                },
             },
             "minReadySeconds": SETTLE_S,
             "progressDeadlineSeconds": _load_limit_s(template) + _IMAGE_PULL_S,
