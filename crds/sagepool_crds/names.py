@@ -30,6 +30,9 @@ EMBEDDING_MODEL_ANNOTATION: Final = "sagepool.dev/embedding-model"
 ENGINE_ANNOTATION: Final = "sagepool.dev/engine"
 """On an engine pod: the models' names and the engine's type that it was built with."""
 
+ROUTABLE_GATE: Final = "sagepool.dev/routable"
+"""Readiness gate of an engine pod: every ready router sends requests to it."""
+
 ROUTER_OWNER: Final = "sagepool-router"
 """What a router writes as `owned_by` of its models, so that no router is taken for an engine."""
 
@@ -45,6 +48,7 @@ SCHEDULED: Final = "Scheduled"
 
 # Condition types of an instance (Ready too).
 ENGINE_READY: Final = "EngineReady"
+ROUTABLE: Final = "Routable"
 
 
 def router_name(pool: str) -> str:

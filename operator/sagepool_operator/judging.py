@@ -1,6 +1,7 @@
 """From what was observed to the facts that conditions are judged by. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,8 @@ from sagepool_operator.problems import (
     find_refusal,
 )
 from sagepool_operator.reports import Report, inherit
+from sagepool_operator.routability import gate
+from sagepool_operator.routability.routers import RouterPod
 from sagepool_operator.snapshot import Observed, SeenInstance
 from sagepool_operator.status import JudgedInstance, instance_status
 
@@ -36,7 +39,8 @@ from sagepool_operator.status import JudgedInstance, instance_status
 def judge_instances(observed: Observed, now: datetime) -> list[JudgedInstance]:
     """Every instance of the pool with the status that it should have."""
     claims = _claims(observed)
-    return [_judge(seen, observed, claims, now) for seen in observed.instances]
+    routers = gate.ready_routers(observed.pods)
+    return [_judge(seen, observed, claims, routers, now) for seen in observed.instances]
 
 
 def target_of(seen: SeenInstance, observed: Observed) -> Target | None:
@@ -108,7 +112,11 @@ def _unmapped(pool: InferencePool) -> Iterator[str]:
 
 
 def _judge(
-    seen: SeenInstance, observed: Observed, claims: "_Claims", now: datetime
+    seen: SeenInstance,
+    observed: Observed,
+    claims: "_Claims",
+    routers: Sequence[RouterPod],
+    now: datetime,
 ) -> JudgedInstance:
     instance = seen.instance
     pod = _pod_of(seen, observed)
@@ -129,6 +137,9 @@ def _judge(
             rival="" if seen.pod_uid else _rival(seen, claims, observed.key.name),
         )
     )
+    if pod is not None:
+        routable = gate.judge_routable(pod, verdict.ready, routers, observed.answers)
+        verdict = replace(verdict, routable=routable)
     status, recheck = instance_status(instance, verdict, report, now)
     group = (instance.spec.group or "") if seen.pod_uid else ""
     return JudgedInstance(instance, group, verdict, status, recheck)

@@ -8,6 +8,7 @@ from sagepool_crds.instance import Endpoint
 from sagepool_crds.pool import EngineType
 from sagepool_kube.api import Kind, Object
 from sagepool_operator.reports import TargetKey
+from sagepool_operator.routability.routers import RouterPod
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,16 @@ class Plan:
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
     statuses: tuple[ApplyStatus, ...] = ()
+    gates: tuple[ApplyStatus, ...] = ()
+    """Pods that count as ready from now on."""
     targets: tuple[Target, ...] = ()
     """Every engine to probe from now on, not only new ones."""
+    routers: tuple[RouterPod, ...] = ()
+    """Every router to ask from now on which instances it sends to."""
     requeue_after_s: float | None = None
     """When to look again though nothing has changed."""
 
     @property
     def writes_nothing(self) -> bool:
         """Whether carrying it out sends nothing to the API server."""
-        return not (self.applies or self.deletes or self.statuses)
+        return not (self.applies or self.deletes or self.gates or self.statuses)

@@ -34,6 +34,8 @@ from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.routability import gate
+from sagepool_operator.routability.routers import RouterPod
 from sagepool_operator.snapshot import Observed
 from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
 
@@ -64,7 +66,9 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         applies=(*children.applies, *_instance_applies(pool, observed)),
         deletes=children.deletes,
         statuses=statuses,
+        gates=tuple(_gates(observed, judged, now)),
         targets=tuple(_targets(observed)),
+        routers=_routers_to_ask(observed, judged),
         requeue_after_s=_look_again_s(judged, taken),
     )
 
@@ -209,6 +213,25 @@ def _instance_statuses(
         for one in judged
         if differs(one.instance.status, one.status)
     )
+
+
+def _gates(
+    observed: Observed, judged: Sequence[JudgedInstance], now: datetime
+) -> Iterator[ApplyStatus]:
+    routable = [
+        one.instance.metadata.name
+        for one in judged
+        if one.verdict.routable is not None and one.verdict.routable.is_true
+    ]
+    return gate.open_gates(observed.key.namespace, observed.pods, routable, now)
+
+
+def _routers_to_ask(observed: Observed, judged: Sequence[JudgedInstance]) -> tuple[RouterPod, ...]:
+    """All that clients reach, while an engine waits for them; else none."""
+    ready = {one.instance.metadata.name: one.verdict.ready for one in judged if one.group}
+    if any(pod.name in ready and gate.is_waiting(pod, ready[pod.name]) for pod in observed.pods):
+        return gate.ready_routers(observed.pods)
+    return ()
 
 
 def _look_again_s(judged: Sequence[JudgedInstance], taken: Sequence[str]) -> float | None:

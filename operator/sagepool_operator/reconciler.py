@@ -1,6 +1,6 @@
 """One reconcile: observe, plan, carry out, report."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -13,6 +13,7 @@ from sagepool_operator.executor import Executor
 from sagepool_operator.plan import Target
 from sagepool_operator.planner import child_keys, plan
 from sagepool_operator.reports import Reports
+from sagepool_operator.routability.routers import Answers, RouterPod
 from sagepool_operator.snapshot import Cache, observe, read_pool
 
 
@@ -29,6 +30,18 @@ class Probes(Protocol):
         ...
 
 
+class Tables(Protocol):
+    """Asks routers which instances they send to."""
+
+    def answers(self, pool: PoolKey) -> Answers:
+        """What the pool's routers have said; empty when they are not asked."""
+        ...
+
+    def follow(self, pool: PoolKey, routers: Sequence[RouterPod]) -> None:
+        """Ask these routers of the pool from now on, and no others; none: ask no more."""
+        ...
+
+
 class Reconciler:
     """Brings pools a step closer to what their specs say. Remembers nothing about them."""
 
@@ -38,6 +51,7 @@ class Reconciler:
         api: KubeApi,
         executor: Executor,
         prober: Probes,
+        tables: Tables,
         images: Images,
         now: Callable[[], datetime],
     ) -> None:
@@ -46,6 +60,7 @@ class Reconciler:
         self._api = api
         self._executor = executor
         self._prober = prober
+        self._tables = tables
         self._images = images
         self._now = now
 
@@ -62,9 +77,18 @@ class Reconciler:
         pool = read_pool(self._cache, key)
         is_leaving = pool is not None and pool.metadata.deletion_timestamp is not None
         wanted = child_keys(pool) if pool is not None and not is_leaving else ()
-        observed = await observe(self._cache, self._api, key, pool, wanted, self._prober.reports)
+        observed = await observe(
+            self._cache,
+            self._api,
+            key,
+            pool,
+            wanted,
+            self._prober.reports,
+            self._tables.answers(key),
+        )
         decided = plan(observed, self._now(), self._images)
         self._prober.track(key, decided.targets)
+        self._tables.follow(key, decided.routers)
         refused = await self._executor.make(decided)
         if refused:
             # The same judgement with one more fact: the status is written all the same.

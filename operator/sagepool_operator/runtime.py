@@ -23,6 +23,7 @@ from sagepool_operator.executor import Executor
 from sagepool_operator.prober import Prober
 from sagepool_operator.queue import WorkQueue
 from sagepool_operator.reconciler import Reconciler
+from sagepool_operator.routability.tables import RouterTables
 
 _logger: Final = logging.getLogger(__name__)
 _MAX_PROBES: Final = 200
@@ -67,10 +68,11 @@ class Operator:
             trust_env=False,  # engines are in the cluster: no proxy of ours knows them
         )
         self._prober = Prober(self._client, settings.probe, self._queue.add, now=now)
+        self._tables = RouterTables(self._client, self._queue.add)
         recorder = Recorder(api, _reporter(), now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, self._cache, recorder.record)
         self._reconciler = Reconciler(
-            self._cache, api, executor, self._prober, settings.images, now
+            self._cache, api, executor, self._prober, self._tables, settings.images, now
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._is_synced = False
@@ -91,6 +93,7 @@ class Operator:
         self._tasks.clear()
         self._queue.close()
         await self._prober.close()
+        await self._tables.close()
         await self._client.aclose()
 
     def wake(self, key: PoolKey) -> None:

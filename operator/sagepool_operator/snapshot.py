@@ -27,6 +27,7 @@ from sagepool_operator.errors import ReconcileError
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
 from sagepool_operator.reports import Reports
+from sagepool_operator.routability.routers import Answers
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Observed:
     """Engine and router pods."""
     instances: tuple[SeenInstance, ...] = ()
     reports: Reports = field(default_factory=dict)
+    answers: Answers = field(default_factory=dict)
+    """What routers say that they send to; empty when none was asked."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -117,6 +120,7 @@ async def observe(
     pool: InferencePool | None,
     wanted: Iterable[ChildKey],
     reports: Reports,
+    answers: Answers,
 ) -> Observed:
     """Read everything about a pool.
 
@@ -144,6 +148,7 @@ async def observe(
         ),
         instances=tuple(_read_instances(cache.instances(key))),
         reports=reports,
+        answers=answers,
     )
 
 

@@ -262,6 +262,10 @@ class TestEveryPod:
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         assert spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
 
+    def test_is_not_ready_before_its_gate_is_opened(self) -> None:
+        gates = template()["spec"]["readinessGates"]
+        assert gates == [{"conditionType": names.ROUTABLE_GATE}]
+
 
 class TestRollout:
     @staticmethod
@@ -273,6 +277,16 @@ class TestRollout:
     def test_is_as_the_group_says(self) -> None:
         spec = self.deployment(template(), rollout={"maxSurge": 0, "maxUnavailable": 2})
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 2}
+
+    def test_goes_on_as_soon_as_routers_send_to_a_new_pod(self) -> None:
+        assert "minReadySeconds" not in self.deployment(template())
+
+    def test_gives_routers_a_moment_where_the_template_of_an_earlier_version_has_no_gate(
+        self,
+    ) -> None:
+        earlier = template()
+        del earlier["spec"]["readinessGates"]
+        assert self.deployment(earlier)["minReadySeconds"] >= 5
 
     @pytest.mark.parametrize(("allowed", "evicted"), [(0, 1), (1, 1), (3, 3)])
     def test_a_node_that_is_drained_takes_as_many_but_always_one(

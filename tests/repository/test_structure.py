@@ -18,6 +18,10 @@ PURE = [
     *(ROOT / "operator" / "sagepool_operator" / "builders").glob("*.py"),
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
     *(
+        ROOT / "operator" / "sagepool_operator" / "routability" / f"{name}.py"
+        for name in ("gate", "routers")
+    ),
+    *(
         ROOT / "operator" / "sagepool_operator" / f"{name}.py"
         for name in ("planner", "conditions", "judging", "problems", "drift", "status")
     ),

@@ -3,7 +3,7 @@ answer the operator (Deployment controller, kubelet, engines), played step by st
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from sagepool_operator.executor import Executor
 from sagepool_operator.plan import Target
 from sagepool_operator.reconciler import Reconciler
 from sagepool_operator.reports import Report, TargetKey, advance
+from sagepool_operator.routability.routers import Answers, RouterAnswer, RouterPod
 from sagepool_operator.snapshot import CHILD_KINDS
 
 Json: TypeAlias = dict[str, Any]
@@ -82,12 +83,28 @@ class FakeProbes:
         self.reports = found
 
 
+class FakeTables:
+    """Routers that say what a test says."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, RouterAnswer] = {}
+        """By the name of the router's pod."""
+        self.asked: tuple[RouterPod, ...] = ()
+
+    def answers(self, pool: PoolKey) -> Answers:
+        return {r.uid: self.said[r.name] for r in self.asked if r.name in self.said}
+
+    def follow(self, pool: PoolKey, routers: Sequence[RouterPod]) -> None:
+        self.asked = tuple(routers)
+
+
 @dataclass
 class World:
     """A cluster with a pool in it, and the operator's reconciler."""
 
     kube: FakeKube = field(default_factory=FakeKube)
     probes: FakeProbes = field(default_factory=FakeProbes)
+    tables: FakeTables = field(default_factory=FakeTables)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -100,7 +117,9 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        return Reconciler(cache, api, executor, self.probes, self.images, lambda: self.now)
+        return Reconciler(
+            cache, api, executor, self.probes, self.tables, self.images, lambda: self.now
+        )
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:
         """Let the operator and the cluster take turns until neither changes anything."""

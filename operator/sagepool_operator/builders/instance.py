@@ -19,8 +19,7 @@ def build_instance(pool: InferencePool, group: Group, pod: PodFacts) -> dict[str
     """
     address = {}
     if pod.ip:
-        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-        address = {"url": f"http://{host}:{pod.port or group.engine.port}"}
+        address = {"url": f"http://{identity.host(pod.ip)}:{pod.port or group.engine.port}"}
     obj = identity.child(
         pool,
         INSTANCES,

@@ -40,6 +40,7 @@ def build_template(
             "securityContext": (
                 security.restricted_pod() if engine.is_ours else security.engine_pod()
             ),
+            "readinessGates": [{"conditionType": names.ROUTABLE_GATE}],
             "initContainers": [sidecar.build_container(group, images)],
             "containers": [_container(group, engine)],
             "volumes": [

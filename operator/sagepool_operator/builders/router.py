@@ -12,7 +12,7 @@ from sagepool_operator.config import Images
 
 CONTAINER: Final = "router"
 _PORT: Final = 8000
-_ADMIN_PORT: Final = 9090
+ADMIN_PORT: Final = 9090
 _LEAVE_S: Final = 5
 """A pod that is being deleted keeps answering so long: by then the Service sends elsewhere."""
 _GRACE_S: Final = 120
@@ -29,6 +29,11 @@ def endpoint(pool: InferencePool) -> str:
     port = pool.spec.router.service.port
     host = f"{names.router_name(pool.metadata.name)}.{pool.metadata.namespace}.svc"
     return f"http://{host}/v1" if port == 80 else f"http://{host}:{port}/v1"
+
+
+def admin_url(ip: str) -> str:
+    """Base URL of the admin port of the router pod with this address."""
+    return f"http://{identity.host(ip)}:{ADMIN_PORT}"
 
 
 def build_deployment(pool: InferencePool, images: Images) -> dict[str, Any]:
@@ -143,14 +148,14 @@ def _container(pool: InferencePool, images: Images) -> dict[str, Any]:
             f"--pool={pool.metadata.namespace}/{pool.metadata.name}",
             "--host=0.0.0.0",
             f"--port={_PORT}",
-            f"--admin-port={_ADMIN_PORT}",
+            f"--admin-port={ADMIN_PORT}",
             "--log-format=json",
             f"--grace-seconds={_GRACE_S}",
             *(secret.argument for secret in _secrets(pool)),
         ],
         "ports": [
             {"name": "http", "containerPort": _PORT, "protocol": "TCP"},
-            {"name": "admin", "containerPort": _ADMIN_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": pool.spec.router.resources.to_object(),
         "securityContext": security.restricted_container(),
