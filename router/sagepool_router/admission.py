@@ -95,7 +95,7 @@ class Admission:
             # the provider is for what the pool cannot take, not for one who has had his share of it
             is_greedy = full.whose == "flow"
             if is_greedy or not self._send_to_cloud(exchange, route, work, "overloaded"):
-                is_failing = not route.standing.healthy
+                is_failing = route.members and not route.standing.healthy
                 raise (self._failing(route) if is_failing else self._full(route, full)) from None
         if work.state == "waiting":
             exchange.wait_for("scheduling", scheduler.settings.queue.max_wait_s)
@@ -183,7 +183,16 @@ class Admission:
             return
         if cause == "source":
             raise self._without_provider(route, exchange.head.path)
+        if self._is_moving(route):
+            self._place(exchange, route, work)  # it waits
+            return
         raise self._absent(f"no instance of {route.model} is ready", "no_instance", route)
+
+    def _is_moving(self, route: LiveRoute) -> bool:
+        """Whether its last backend has just left, and another one should take its place."""
+        dispatcher = self._dispatcher
+        limit_s = dispatcher.scheduler.settings.queue.max_wait_s
+        return route.is_expected and dispatcher.clock() - route.vacant_since < limit_s
 
     def _send_to_cloud(
         self, exchange: Exchange, route: LiveRoute, work: Work[LiveBackend], cause: Cause
@@ -323,8 +332,9 @@ class Admission:
             "flow": "your share of the queue",
             "model": "its share of the queue",
         }
+        why = "every instance of {} is at its limit" if route.members else "no instance of {} is up"
         return Overloaded(
-            f"every instance of {route.model} is at its limit and {what[full.whose]} is full "
+            f"{why.format(route.model)} and {what[full.whose]} is full "
             "(spec.scheduling.queue.maxRequests)",
             self._dispatcher.jittered(full.retry_after_s),
         )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sagepool_crds import meta, names
 from sagepool_crds.cloud import Source
 from sagepool_crds.instance import Endpoint, InferenceInstance, Phase
-from sagepool_crds.pool import EngineType, InferencePool, Role
+from sagepool_crds.pool import EngineType, Group, InferencePool, Role
 from sagepool_router.scheduling.settings import QueueLimits, SchedulingSettings, Targets
 
 
@@ -38,6 +38,8 @@ class Backend:
     """Of the whole instance; 0: not known."""
     gpus: int = 1
     """GPUs of the instance, as its group says; 1 where nobody says."""
+    group: str = ""
+    """The pool's group that it is of; empty when it runs elsewhere."""
 
     @property
     def key(self) -> "BackendKey":
@@ -86,6 +88,9 @@ class ModelRoute:
     """There are instances, and none of them is ready."""
     dimension: int | None = None
     """Length of its embeddings, as its instances say."""
+    is_expected: bool = False
+    """There is no backend, but there should soon be one: the pool asks for it, and not everything
+    that there is has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +172,14 @@ def build_table(
             absence="" if name in backends else _absence(pool, name, views),
             is_starting=name not in backends and any(name in view.models for view in views),
             dimension=dimensions.get(name),
+            is_expected=name not in backends and _is_expected(pool, name, views),
         )
         for name, role in roles.items()
     }
-    aliases = {alias: routes[model.name] for _, model in served for alias in model.aliases}
     return RoutingTable(
         version=version,
         pool=pool.metadata.name,
-        models={**aliases, **routes},
+        models={**_aliases(pool, routes), **routes},
         instances=tuple(views),
         suspended=pool.spec.suspend,
         scheduling=read_scheduling(pool),
@@ -183,6 +188,35 @@ def build_table(
         routers=pool.spec.router.replicas,
         asks_for_keys=pool.spec.router.auth is not None,
     )
+
+
+def _aliases(pool: InferencePool, routes: Mapping[str, ModelRoute]) -> dict[str, ModelRoute]:
+    """By every alias. While a group gets another model, those of its engines that still have the
+    former one answer for its aliases until the first has the new one."""
+    aliases: dict[str, ModelRoute] = {}
+    for group in pool.spec.groups:
+        for role, model in group.served:
+            route = routes[model.name]
+            if not route.backends:
+                former = (r for r in routes.values() if r.role == role and _is_of(group, r))
+                route = next(former, route)
+            aliases.update(dict.fromkeys(model.aliases, route))
+    return aliases
+
+
+def _is_of(group: Group, route: ModelRoute) -> bool:
+    return any(backend.group == group.name for backend in route.backends)
+
+
+def _is_expected(pool: InferencePool, model: str, views: Iterable[InstanceView]) -> bool:
+    if pool.spec.suspend or pool.spec.source == "cloud":
+        return False
+    is_wanted = any(
+        group.replicas != 0 and any(served.name == model for _, served in group.served)
+        for group in pool.spec.groups
+    )
+    phases = {view.phase for view in views if model in view.models}
+    return is_wanted and phases != {"Failed"}
 
 
 def _cloud(pool: InferencePool) -> CloudTarget | None:
@@ -256,6 +290,7 @@ def _backend(instance: InferenceInstance, endpoint: Endpoint, gpus: int) -> Back
         device=instance.spec.device or f"instance:{instance.metadata.name}",
         price_per_hour=instance.spec.price_per_hour or 0.0,
         gpus=gpus,
+        group=instance.spec.group or "",
     )
 
 
