@@ -250,6 +250,9 @@ class TestEveryPod:
         assert spec["enableServiceLinks"] is False
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
 
+    def test_ends_at_once_when_it_is_deleted_before_it_handles_signals(self) -> None:
+        assert template(engine={"type": "vllm"})["spec"]["shareProcessNamespace"] is True
+
     def test_hung_engine_is_killed_soon(self) -> None:
         assert container()["livenessProbe"]["terminationGracePeriodSeconds"] == 5
 

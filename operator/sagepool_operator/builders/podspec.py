@@ -35,6 +35,9 @@ def build_template(
             "automountServiceAccountToken": False,
             # Service variables such as VLLM_PORT=tcp://... would be read by engines.
             "enableServiceLinks": False,
+            # The first process of a PID namespace ignores SIGTERM until it handles it: an engine
+            # deleted while it loads would keep its GPU for the whole grace period.
+            "shareProcessNamespace": True,
             # The kubelet's clock runs from the beginning of preStop.
             "terminationGracePeriodSeconds": group.rollout.drain_seconds + engine.stop_limit_s,
             "securityContext": (
