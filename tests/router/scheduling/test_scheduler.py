@@ -153,7 +153,14 @@ def test_a_request_of_a_hundred_texts_is_split_over_instances() -> None:
 
 @pytest.mark.parametrize(
     ("texts", "tokens", "is_full"),
-    [(4, 4, True), (3, 3, False), (3, 1200, True), (3, 900, True), (3, 600, False), (1, 2000, True)],
+    [
+        (4, 4, True),
+        (3, 3, False),
+        (3, 1200, True),
+        (3, 900, True),
+        (3, 600, False),
+        (1, 2000, True),
+    ],
 )
 def test_a_call_is_full_when_another_text_like_its_own_would_not_fit(
     texts: int, tokens: int, is_full: bool
