@@ -294,7 +294,7 @@ class TestLimits:
         ("options", "words"),
         [
             ({"timeout": 0}, "timeout"),
-            ({"connect_timeout": -1}, "timeout"),
+            ({"connect_timeout": -1}, "connect_timeout"),
             ({"max_retries": -1}, "max_retries"),
             ({"max_retries": 1.5}, "max_retries"),
             ({"retries": 3}, "retries is no option of a client; there are timeout"),
