@@ -26,6 +26,7 @@ COPY crds/ crds/
 COPY operator/ operator/
 COPY router/ router/
 COPY simulator/ simulator/
+COPY client/ client/
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && /opt/build/bin/pip --python /opt/sagepool/bin/python install --no-deps --prefix /opt/own \
        wheels/*.whl \

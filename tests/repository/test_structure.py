@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path
-    for root in ("crds", "operator", "router", "simulator", "cluster", "demo", "bench")
+    for root in ("crds", "operator", "router", "simulator", "client", "cluster", "demo", "bench")
     for path in (ROOT / root).rglob("*.py")
 )
 PURE = [
@@ -93,5 +93,5 @@ def test_a_function_fits_on_a_page(path: Path) -> None:
 
 def test_source_roots_are_no_packages() -> None:
     """A package named operator would hide Python's own."""
-    roots = ("crds", "operator", "router", "simulator", "cluster", "demo")
+    roots = ("crds", "operator", "router", "simulator", "client", "cluster", "demo")
     assert [root for root in roots if (ROOT / root / "__init__.py").exists()] == []
