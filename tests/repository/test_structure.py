@@ -42,6 +42,22 @@ PURE = [
         ROOT / "router" / "sagepool_router" / "auth" / f"{name}.py"
         for name in ("entries", "errors", "limits", "keys", "keyring")
     ),
+    *(
+        ROOT / "client" / "sagepool" / f"{name}.py"
+        for name in (
+            "answers",
+            "calls",
+            "catalog",
+            "core",
+            "endpoints",
+            "environment",
+            "errors",
+            "events",
+            "parameters",
+            "results",
+        )
+    ),
+    ROOT / "client" / "sagepool" / "control_plane" / "pool.py",
 ]
 IO_MODULES = {"asyncio", "httpx", "kopf", "kubernetes", "fastapi", "uvicorn", "socket", "time"}
 
