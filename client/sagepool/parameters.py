@@ -108,11 +108,16 @@ def split(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
             headers[header] = str(value)
     headers.update(_mapping("extra_headers", rest.pop("extra_headers", None)))
     for name, text in headers.items():
-        if not (name + str(text)).isprintable():
-            raise ConfigurationError(f"the header {name!r} must be printable text")
+        if not isinstance(text, str) or not is_header_text(f"{name}{text}"):
+            raise ConfigurationError(f"the header {name!r} must be printable ASCII")
     body = dict(_mapping("extra_body", rest.pop("extra_body", None)))
     body.update({name: value for name, value in rest.items() if value is not None})
     return body, headers, timeout
+
+
+def is_header_text(text: str) -> bool:
+    """Whether it may stand in a request header."""
+    return text.isascii() and text.isprintable()
 
 
 def read_timeout(value: object) -> float:

@@ -23,6 +23,7 @@ from sagepool.errors import (
     SagepoolError,
     UnexpectedAnswerError,
 )
+from sagepool.parameters import is_header_text
 from sagepool.retries import Attempts
 
 _logger: Final = logging.getLogger(__name__)
@@ -47,6 +48,11 @@ class Request:
     max_retries: int
     headers: Mapping[str, str] = field(default_factory=dict)
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its answer comes piece by piece."""
+        return bool((self.body or {}).get("stream"))
 
     @property
     def model(self) -> str:
@@ -94,13 +100,15 @@ class Link:
         self.endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._sleep = sleep
-        self._client = httpx.Client(
-            headers=_headers(endpoint),
-            limits=_LIMITS,
-            trust_env=endpoint.uses_proxy,
-            verify=_verification(endpoint),
-            transport=None if endpoint.uds is None else httpx.HTTPTransport(uds=str(endpoint.uds)),
-        )
+        uds = endpoint.uds
+        with _usable_environment():
+            self._client = httpx.Client(
+                headers=_headers(endpoint),
+                limits=_LIMITS,
+                trust_env=endpoint.uses_proxy,
+                verify=_verification(endpoint),
+                transport=None if uds is None else httpx.HTTPTransport(uds=str(uds)),
+            )
 
     def send(self, request: Request) -> Exchange:
         """Send and read the whole answer, again where that is safe.
@@ -179,13 +187,14 @@ class AsyncLink:
         self._connect_timeout_s = connect_timeout_s
         self._sleep = sleep
         uds = endpoint.uds
-        self._client = httpx.AsyncClient(
-            headers=_headers(endpoint),
-            limits=_LIMITS,
-            trust_env=endpoint.uses_proxy,
-            verify=_verification(endpoint),
-            transport=None if uds is None else httpx.AsyncHTTPTransport(uds=str(uds)),
-        )
+        with _usable_environment():
+            self._client = httpx.AsyncClient(
+                headers=_headers(endpoint),
+                limits=_LIMITS,
+                trust_env=endpoint.uses_proxy,
+                verify=_verification(endpoint),
+                transport=None if uds is None else httpx.AsyncHTTPTransport(uds=str(uds)),
+            )
 
     async def send(self, request: Request) -> Exchange:
         """Send and read the whole answer, again where that is safe.
@@ -286,6 +295,18 @@ def translated(
         raise broken from error
 
 
+@contextmanager
+def _usable_environment() -> Iterator[None]:
+    """Say which part of the environment httpx cannot use."""
+    try:
+        yield
+    except (ImportError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            "a proxy (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) or the certificates (SSL_CERT_FILE, "
+            f"SSL_CERT_DIR) of the environment cannot be used: {_words(error)}"
+        ) from error
+
+
 def _pause_after(error: SagepoolError, attempts: Attempts, request: Request) -> float:
     pause = attempts.pause_after(error)
     _logger.info(
@@ -320,7 +341,12 @@ def _build(
             endpoint.base_url + request.path,
             json=request.body,
             headers={"x-request-id": request.request_id, **request.headers},
-            timeout=httpx.Timeout(limit_s, connect=min(connect_s, limit_s)),
+            # One figure is for the head and for each part of a stream; a part shall have it whole.
+            timeout=httpx.Timeout(
+                limit_s,
+                connect=min(connect_s, limit_s),
+                read=request.timeout_s if request.is_stream else limit_s,
+            ),
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the request cannot be written as JSON: {error}") from None
@@ -329,6 +355,10 @@ def _build(
 def _headers(endpoint: Endpoint) -> dict[str, str]:
     headers = {"user-agent": f"sagepool/{version('sagepool')}", "accept": "*/*"}
     if endpoint.api_key is not None:
+        if not is_header_text(endpoint.api_key):
+            raise ConfigurationError(
+                "the API key must be printable ASCII: is it a line with its end?"
+            )
         headers["authorization"] = f"Bearer {endpoint.api_key}"
     return headers
 

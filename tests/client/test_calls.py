@@ -98,10 +98,17 @@ class TestOptions:
             split({"timeout": timeout})
 
     @pytest.mark.parametrize(
-        "given", [{"extra_headers": {"x-a": "1\r\nx-b: 2"}}, {"session": "a\nb"}]
+        "given",
+        [
+            {"extra_headers": {"x-a": "1\r\nx-b: 2"}},
+            {"extra_headers": {"x-a\n": "1"}},
+            {"extra_headers": {"x-a": 1}},
+            {"session": "a\nb"},
+            {"session": "ü"},
+        ],
     )
     def test_a_header_cannot_smuggle_another(self, given: Any) -> None:
-        with pytest.raises(sagepool.ConfigurationError, match="must be printable text"):
+        with pytest.raises(sagepool.ConfigurationError, match="must be printable ASCII"):
             split(given)
 
     @pytest.mark.parametrize("name", ["extra_body", "extra_headers"])

@@ -226,6 +226,14 @@ class TestRetries:
             assert face.read(face.chat(client, "hi", stream=True)) == ["he", "llo"]
         assert len(server.received) == 2
 
+    def test_and_has_its_whole_time_between_two_parts(self, face: Face) -> None:
+        pause = threading.Event()
+        late = Reply(pieces=STREAM.pieces, between=lambda: pause.wait(0.4))
+        with scripted(error_reply(503, retry_after_ms="400"), late) as server:
+            client = face.create(server.url, model="m", max_retries=1)
+            stream = face.chat(client, "hi", stream=True, timeout=0.7)
+            assert face.read(stream) == ["he", "llo"]
+
     def test_and_never_after_it(self, face: Face) -> None:
         with scripted(Reply(pieces=events(delta("he")), ends="broken"), STREAM) as server:
             stream = face.chat(face.create(server.url, model="m", max_retries=5), "hi", stream=True)
@@ -429,6 +437,23 @@ class TestLife:
         )
         assert "secret" not in repr(client)
         assert "http://a/v1" in repr(client)
+
+    def test_a_key_with_the_end_of_its_line_is_refused(self, face: Face) -> None:
+        with pytest.raises(sagepool.ConfigurationError, match="is it a line with its end") as told:
+            face.kind.create("http://a", api_key="secret\n")
+        assert "secret" not in str(told.value)
+
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTP_PROXY", "nonsense://a")],
+    )
+    def test_a_proxy_that_cannot_be_used_is_said(
+        self, face: Face, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    ) -> None:
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(sagepool.ConfigurationError, match=r"a proxy .* cannot be used"):
+            face.kind.create("http://a")
+        assert not face.create("http://127.0.0.1").is_closed  # none is used for this machine
 
     def test_what_is_not_json_is_not_sent(self, face: Face) -> None:
         with scripted() as server:

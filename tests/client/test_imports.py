@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import requires
 from typing import Any
 
 import pytest
@@ -55,6 +56,11 @@ def test_a_client_loads_httpx_and_pydantic_and_no_more(name: str) -> None:
     loaded = loaded_by(f"import sagepool; sagepool.{name}.create('http://127.0.0.1:1')")
     assert loaded & (HEAVY | OURS) == set()
     assert {"httpx", "pydantic"} <= loaded
+
+
+def test_it_needs_two_packages() -> None:
+    needed = [r for r in requires("sagepool") or [] if "extra ==" not in r]
+    assert sorted(r.partition(">")[0] for r in needed) == ["httpx", "pydantic"]
 
 
 def test_errors_load_neither() -> None:

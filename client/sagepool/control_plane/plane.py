@@ -186,7 +186,9 @@ class RouterPlane:
             if self._started.done():
                 _logger.exception("the control plane broke down")
             else:
-                self._started.set_exception(error)
+                broken = UnavailableError(f"the control plane cannot run here: {error}")
+                broken.__cause__ = error
+                self._started.set_exception(broken)
 
     async def _serve(self, startup_s: float) -> None:
         stop = asyncio.Event()
