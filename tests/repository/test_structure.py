@@ -13,7 +13,7 @@ SOURCES = sorted(
     for path in (ROOT / root).rglob("*.py")
 )
 PURE = [
-    *(ROOT / "crds" / "sagepool_crds").glob("*.py"),
+    *(ROOT / "crds" / "sagepool_crds").rglob("*.py"),
     *(ROOT / "operator" / "sagepool_operator" / "builders").glob("*.py"),
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
     *(

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeAlias
 
 from kube_changes import BOOKMARK, Change, bookmark_of, event_of, matcher
 from kube_ownership import Owners, OwnershipConflict, RepeatedKey, leaves, merge_apply
-from kube_schema import Refused, admit
 from sagepool_crds import names
+from sagepool_crds.admission.structure import find_problems, with_defaults
 from sagepool_crds.crd import build_crds
 from sagepool_kube.api import (
     DEPLOYMENTS,
@@ -392,8 +392,9 @@ def _admitted(kind: Kind, obj: Json) -> Json:
     """The object with its kind's defaults; what its schema refuses is Invalid."""
     if kind not in _SCHEMAS:
         return obj
-    try:
-        new: Json = admit(_SCHEMAS[kind], obj)
-    except Refused as error:
-        raise Invalid(f"{kind.resource} {obj['metadata']['name']}: {error} (422)") from None
+    new: Json = with_defaults(_SCHEMAS[kind], obj)
+    unknown, problems = find_problems(_SCHEMAS[kind], new)
+    if unknown or problems:
+        wrong = [f"unknown field {path}" for path in unknown] + [str(p) for p in problems]
+        raise Invalid(f"{kind.resource} {obj['metadata']['name']}: {', '.join(wrong)} (422)")
     return new
