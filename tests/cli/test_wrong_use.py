@@ -22,6 +22,11 @@ from sage_command import Sage, write_pool
         ("inference status --watch", "--watch needs a terminal: leave it out in a pipe"),
         ("inference config -o table", "a pool is no table: choose --output yaml or json"),
         ("inference start -l bad/na/me! --llm-backend simulator", "a model's name starts with"),
+        ("llm run o/m --lora bot", "--lora is 'bot': write NAME=PATH"),
+        ("llm run o/m --lora bot=/none", "/none holds no adapter_config.json"),
+        ("llm run o/m --cpu", "o/m needs vllm, which is not installed here: install it with"),
+        ("llm run o/m --gpu-memory 2", "invalid value for '--gpu-memory'"),
+        ("finetune serve /proc", "/proc holds neither adapter_config.json (LoRA) nor config.json"),
         ("nothing", "no such command 'nothing'"),
     ],
 )
@@ -34,7 +39,15 @@ def test_wrong_use_is_exit_code_2_and_one_sentence(sage: Sage, words: str, says:
 
 
 @pytest.mark.parametrize(
-    "words", ["inference start -f none.yaml", "inference stop rag", "inference logs --pool rag"]
+    "words",
+    [
+        "inference start -f none.yaml",
+        "inference stop rag",
+        "inference logs --pool rag",
+        "llm status",
+        "llm stop --port 8001",
+        "finetune serve none",
+    ],
 )
 def test_what_is_not_there_is_exit_code_3(sage: Sage, words: str) -> None:
     ended = sage.run(*words.split())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from crd_objects import (
     cloud_object,
@@ -175,6 +176,13 @@ def test_a_missing_vllm_is_said_with_the_ways_out(plan: Plan, programs: Path) ->
 def test_a_backend_takes_the_place_of_the_file_s_engine_and_of_its_words(plan: Plan) -> None:
     found = engines(plan(two_on_a_gpu(), gpus=[], llm="simulator", embedding="simulator"))
     assert {part.engine for part in found.values()} == {"simulator"}
+
+
+@pytest.mark.parametrize("name", ["gpu", "hybrid", "rag"])
+def test_every_example_runs_on_simulators(plan: Plan, name: str) -> None:
+    path = Path(__file__).parents[2] / "examples" / f"{name}.yaml"
+    launch = plan(*yaml.safe_load_all(path.read_text()), llm="simulator", embedding="simulator")
+    assert {part.engine for part in engines(launch).values()} == {"simulator"}
 
 
 def test_a_url_takes_the_place_of_a_group_s_engines(plan: Plan) -> None:

@@ -1,24 +1,14 @@
-"""Groups on vLLM, with a program of that name that is a simulator underneath."""
+"""vLLM in a pool and alone, with a program of that name that is a simulator underneath."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from sage_command import Sage, free_port, part_of, write_pool
+from sage_vllm import sage_with_vllm
 
 pytestmark = pytest.mark.timeout(120)
-
-PROGRAM = """#!{python}
-import json, os, sys
-from pathlib import Path
-seen = {{"arguments": sys.argv[1:], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}}
-Path({seen!r}).write_text(json.dumps(seen))
-flags = dict(word[2:].split("=", 1) for word in sys.argv[3:] if "=" in word)
-os.execv({python!r}, [{python!r}, "-m", "sagepool_simulator.cli", "serve", "--host=127.0.0.1",
-    "--port=" + flags["port"], "--model=" + flags["served-model-name"]])
-"""
 
 
 @pytest.fixture
@@ -28,27 +18,8 @@ def seen(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sage(tmp_path: Path, seen: Path) -> Sage:
-    """The command on a machine with vLLM and one model in the cache, without a network."""
-    import sys
-
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    vllm = programs / "vllm"
-    vllm.write_text(PROGRAM.format(python=sys.executable, seen=str(seen)))
-    vllm.chmod(0o755)
-    snapshot = tmp_path / "hub" / "models--Qwen--Tiny" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}")
-    refs = tmp_path / "hub" / "models--Qwen--Tiny" / "refs"
-    refs.mkdir()
-    (refs / "main").write_text("0" * 40)
-    environment = {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-    }
-    return Sage(tmp_path / "home", environment)
+def sage(tmp_path: Path) -> Sage:
+    return sage_with_vllm(tmp_path)
 
 
 def vllm_group(model: str, **fields: object) -> dict[str, object]:
@@ -87,3 +58,53 @@ def test_a_missing_gpu_is_said_before_anything_starts(sage: Sage, tmp_path: Path
     assert ended.code == 2
     assert "group chat needs 1 GPU with 90% of the memory free for chat-0" in ended.err
     assert not sage.home.exists()
+
+
+def test_one_engine_runs_without_a_pool(sage: Sage, seen: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "support-bot"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    port = free_port()
+    ended = sage.run("llm", "run", "Qwen/Tiny", "--cpu", "-b", f"-p{port}", f"--lora=bot={adapter}")
+    try:
+        assert ended.code == 0, ended
+        assert ended.out == f"engine {port} answers at http://127.0.0.1:{port}/v1\n"
+        told = json.loads(seen.read_text())
+        assert told["arguments"][-3:] == ["--enable-lora", "--lora-modules", f"bot={adapter}"]
+        status = json.loads(sage.run("llm", "status", "-o", "json").out)[0]
+        assert status["parts"][0]["models"] == ["Qwen/Tiny", "bot"]
+        again = sage.run("llm", "run", "Qwen/Tiny", "--cpu", f"-p{port}")
+        assert (again.code, f"runs on port {port} already" in again.err) == (1, True)
+        assert "serving" in sage.run("llm", "logs").out
+    finally:
+        stopped = sage.run("llm", "stop", f"-p{port}")
+    assert (stopped.code, stopped.out) == (0, f"engine {port} is stopped\n")
+    assert sage.run("llm", "status").code == 3
+
+
+def test_an_adapter_is_served_on_its_base_model(sage: Sage, seen: Path) -> None:
+    folder = sage.home / "finetuned" / "support-bot"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Tiny"}')
+    ended = sage.run("finetune", "serve", "support-bot", "--cpu", "-b", f"-p{free_port()}")
+    try:
+        assert ended.code == 0, ended
+        told = json.loads(seen.read_text())
+        assert told["arguments"][1] == "Qwen/Tiny"
+        assert told["arguments"][-1] == f"support-bot={folder}"
+    finally:
+        sage.run("llm", "stop")
+
+
+def test_a_merged_model_is_served_under_its_name(sage: Sage, seen: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    ended = sage.run("finetune", "serve", str(folder), "--cpu", "-b", f"-p{free_port()}")
+    try:
+        assert ended.code == 0, ended
+        told = json.loads(seen.read_text())
+        assert told["arguments"][1] == str(folder)
+        assert "--served-model-name=merged" in told["arguments"]
+    finally:
+        sage.run("llm", "stop")

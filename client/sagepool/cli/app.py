@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sagepool.cli import inference
+from sagepool.cli import inference, llm
 from sagepool.laptop.errors import CommandError
 
 _FAILED: Final = 1
@@ -30,6 +30,8 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(inference.app, name="inference")
+app.add_typer(llm.app, name="llm")
+app.add_typer(llm.finetune_app, name="finetune")
 
 
 @app.callback()

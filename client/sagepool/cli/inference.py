@@ -1,12 +1,7 @@
 """`sage inference`: a pool on this machine."""
 
-import contextlib
 import enum
 import os
-import signal
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,14 +9,12 @@ import typer
 
 from sagepool.cli import output, places
 from sagepool.cli.output import Output
-from sagepool.laptop.errors import CommandError, NothingFound, WrongUse
+from sagepool.laptop.errors import NothingFound, WrongUse
 
 if TYPE_CHECKING:  # what commands need is imported when they run
-    from sagepool.laptop.control import Started
     from sagepool.laptop.request import Prepared, StartRequest
 
 _START_LIMIT_S: Final = 1800.0
-_WATCH_S: Final = 1.0
 
 app: Final = typer.Typer(
     help="Run a pool on this machine: its router and its engines.", no_args_is_help=True
@@ -167,16 +160,7 @@ def status(
 
     Exit code 0: ready; 1: something is wrong or still starting; 3: no pool runs.
     """
-    if watch:
-        if as_json or form is not Output.TABLE:
-            raise WrongUse("--watch shows a table: leave --output out")
-        output.watch(lambda: places.page(places.statuses("pool", pool)), _WATCH_S)
-    found = places.statuses("pool", pool)
-    if not found:
-        raise NothingFound("no pool runs here: start one with `sage inference start`")
-    value = [status.to_builtins() for status in found]
-    output.write(value, Output.JSON if as_json else form, lambda: places.page(found))
-    return 0 if all(status.is_ready for status in found) else 1
+    return places.print_statuses("pool", pool, Output.JSON if as_json else form, watch=watch)
 
 
 @app.command()
@@ -189,13 +173,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of each log.")] = 50,
 ) -> None:
     """Print the logs of a pool; they stay until its next start."""
-    from sagepool.laptop import logs as reading
-
-    place = places.choose("pool", pool, with_logs=True)
-    files = reading.log_files(place, part)
-    for text in reading.read(files, lines, follow=follow):
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    places.print_logs(places.choose("pool", pool, with_logs=True), part, lines, follow=follow)
 
 
 @app.command()
@@ -227,28 +205,10 @@ def config(
 
 
 def _start(request: "StartRequest", limit_s: float, *, background: bool) -> None:
-    """Start, show progress, and stay unless it goes to the background."""
-    from sagepool.cli.progress import StartProgress
-    from sagepool.laptop import control
-    from sagepool.laptop.process import identify
+    from sagepool.cli.starting import start as start_launch
 
     prepared = _prepare(request)
-    if not background:
-        prepared.launch.parent = identify(os.getpid())
-    with _signals_as_interrupt():
-        started = control.start(prepared.place, prepared.launch)
-        try:
-            with StartProgress() as progress:
-                started.wait_until_ready(limit_s, progress.show)
-            address = prepared.launch.address
-            print(f"pool {prepared.place.name} answers at {address}/v1", flush=True)
-            if background:
-                return
-            _stay(started)
-        except KeyboardInterrupt:
-            print("stopping", file=sys.stderr, flush=True)
-            with contextlib.suppress(NothingFound):
-                control.stop(started.place)
+    start_launch(prepared.place, prepared.launch, limit_s, background=background)
 
 
 def _prepare(request: "StartRequest", *, is_restart: bool = False) -> "Prepared":
@@ -263,36 +223,3 @@ def _prepare(request: "StartRequest", *, is_restart: bool = False) -> "Prepared"
         check_model=check_model,
         is_restart=is_restart,
     )
-
-
-def _stay(started: "Started") -> None:
-    """Tell about changes until the supervisor ends."""
-    from sagepool.cli.progress import describe
-
-    shown: dict[str, str] = {}
-    while not started.has_ended():
-        record = started.record()
-        for part in record.parts if record is not None else ():
-            line = describe(part)
-            if shown.setdefault(part.name, line) != line:
-                shown[part.name] = line
-                print(line, file=sys.stderr, flush=True)
-        time.sleep(0.2)
-    record = started.record()
-    if record is not None and record.message:
-        raise CommandError(record.message)
-
-
-@contextlib.contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM and a closed terminal end a start as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

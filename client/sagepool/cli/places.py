@@ -1,9 +1,11 @@
 """Which pool or engine of this machine a command means, and how its state is shown."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
-from sagepool.cli.output import columns
+from sagepool.cli import output
+from sagepool.cli.output import Output, columns
 from sagepool.laptop.errors import NothingFound, WrongUse
 from sagepool.laptop.home import Home
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from sagepool.laptop.home import Place, PlaceKind
     from sagepool.laptop.status import PartStatus, Status
 
+_WATCH_S: Final = 1.0
 _STARTS: Final = {"pool": "sage inference start", "engine": "sage llm run"}
 _STATUSES: Final = {"pool": "sage inference status", "engine": "sage llm status"}
 
@@ -62,16 +65,43 @@ def statuses(kind: "PlaceKind", name: str) -> "list[Status]":
     return [status for status in found if status is not None]
 
 
-def page(statuses: "list[Status]") -> str:
+def print_statuses(kind: "PlaceKind", name: str, form: Output, *, watch: bool) -> int:
+    """Print how the place that is named, or all, are doing. Returns the exit code.
+
+    Raises:
+        NothingFound: nothing runs.
+    """
+    if watch:
+        if form is not Output.TABLE:
+            raise WrongUse("--watch shows a table: leave --output out")
+        output.watch(lambda: page(statuses(kind, name)), _WATCH_S)
+    found = statuses(kind, name)
+    if not found:
+        raise NothingFound(f"no {kind} runs here: start one with `{_STARTS[kind]}`")
+    value = [status.to_builtins() for status in found]
+    output.write(value, form, lambda: page(found))
+    return 0 if all(status.is_ready for status in found) else 1
+
+
+def print_logs(place: "Place", part: str, lines: int, *, follow: bool) -> None:
+    """Print the last lines of the logs, and go on if asked to."""
+    from sagepool.laptop import logs
+
+    for text in logs.read(logs.log_files(place, part), lines, follow=follow):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def page(shown: "list[Status]") -> str:
     """The statuses for people."""
     blocks = []
-    for status in statuses:
+    for status in shown:
         line = f"{status.name}: {status.outcome}, {status.address}/v1, for {_span(status.since_s)}"
         lines = [line, *([status.message] if status.message else [])]
         if status.parts:
             lines.append(columns(_HEAD, [_row(part) for part in status.parts]))
         blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) or "no pool runs here"
+    return "\n\n".join(blocks) or "nothing runs here"
 
 
 _HEAD: Final = (

@@ -13,6 +13,7 @@ from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import DEFAULT_FRACTION, Demand, Gpu, assign_gpus
 from sagepool.laptop.home import Place
 from sagepool.laptop.launch import PORT, Launch, PartLaunch
+from sagepool.laptop.process import GRACE_S
 from sagepool.laptop.programs import require_program
 from sagepool.laptop.secrets import Secrets
 from sagepool_crds import names
@@ -37,8 +38,6 @@ _HOST_FLAGS: Final[Mapping[EngineType, str]] = {
     "tei": "--hostname",
     "simulator": "--host",
 }
-_GRACE_S: Final = 9
-"""Requests may finish for so long when the pool is stopped: less than from SIGTERM to SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _router(pool: InferencePool, place: Place, options: Options, secrets: Secret
         f"--port={options.port}",
         "--admin-host=127.0.0.1",
         f"--admin-port={options.admin_port}",
-        f"--grace-seconds={_GRACE_S}",
+        f"--grace-seconds={GRACE_S}",
         f"--log-level={options.log_level}",
     ]
     for flag, path in _router_keys(pool, secrets):
@@ -184,7 +183,9 @@ def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) ->
         f"run it on the simulator with {_backend_flag(group)} simulator",
     )
     # Given as the user's own, they take the place of the cluster's.
-    here = (f"{_HOST_FLAGS[engine_type]}=127.0.0.1", f"--port={PORT}")
+    here = [f"{_HOST_FLAGS[engine_type]}=127.0.0.1", f"--port={PORT}"]
+    if engine_type == "vllm":
+        here.append(f"--shutdown-timeout={GRACE_S}")
     args = [*group.engine.args, *here]
     local = group.model_copy(update={"engine": group.engine.model_copy(update={"args": args})})
     container = build_engine(local, Images(own=""))

@@ -17,6 +17,8 @@ import msgspec
 PROC: Final = Path("/proc")
 STOP_S: Final = 10.0
 """From SIGTERM to SIGKILL."""
+GRACE_S: Final = 9
+"""What routers and engines are told that requests may take to finish: a little less."""
 _STATE, _SESSION, _START = 0, 3, 19
 """Places in /proc/PID/stat behind the name (proc_pid_stat(5), fields 3, 6 and 22)."""
 _POLL_S: Final = 0.05
