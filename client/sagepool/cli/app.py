@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sagepool.cli import inference, llm
+from sagepool.cli import apply, inference, instance, llm, pool
 from sagepool.laptop.errors import CommandError
 
 _FAILED: Final = 1
@@ -32,6 +32,9 @@ app: Final = typer.Typer(
 app.add_typer(inference.app, name="inference")
 app.add_typer(llm.app, name="llm")
 app.add_typer(llm.finetune_app, name="finetune")
+pool.app.command("apply")(apply.apply)
+app.add_typer(pool.app, name="pool")
+app.add_typer(instance.app, name="instance")
 
 
 @app.callback()

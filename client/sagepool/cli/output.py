@@ -4,9 +4,11 @@ import enum
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sagepool.laptop.errors import WrongUse
+
+T = TypeVar("T")
 
 
 class Output(enum.StrEnum):
@@ -27,6 +29,25 @@ def write(value: Any, output: Output, table: Callable[[], str]) -> None:
         import yaml
 
         print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
+
+
+def show(
+    read: Callable[[], T],
+    table: Callable[[T], str],
+    form: Output,
+    interval_s: float | None,
+) -> None:
+    """Print what is read, once or (with an interval) until Ctrl-C.
+
+    Raises:
+        WrongUse: another form than the table is to be watched.
+    """
+    if interval_s is not None:
+        if form is not Output.TABLE:
+            raise WrongUse("--watch shows a table: leave --output out")
+        watch(lambda: table(read()), interval_s)
+    value = read()
+    write(value, form, lambda: table(value))
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

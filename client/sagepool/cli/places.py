@@ -72,9 +72,7 @@ def print_statuses(kind: "PlaceKind", name: str, form: Output, *, watch: bool) -
         NothingFound: nothing runs.
     """
     if watch:
-        if form is not Output.TABLE:
-            raise WrongUse("--watch shows a table: leave --output out")
-        output.watch(lambda: page(statuses(kind, name)), _WATCH_S)
+        output.show(lambda: statuses(kind, name), page, form, _WATCH_S)
     found = statuses(kind, name)
     if not found:
         raise NothingFound(f"no {kind} runs here: start one with `{_STARTS[kind]}`")

@@ -36,12 +36,24 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         NothingFound: there is no such file.
         WrongUse: it cannot be read, is not YAML, or a cluster would refuse it.
     """
+    return admit_objects(read_documents(path), str(path))
+
+
+def read_documents(path: Path) -> list[Any]:
+    """What stands in a file, as it was written.
+
+    Raises:
+        NothingFound: there is no such file.
+        WrongUse: it cannot be read or is not YAML.
+    """
     text = _read(path)
     try:
         found = [obj for obj in yaml.load_all(text, Loader=_Loader) if obj is not None]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WrongUse(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return admit_objects(found, str(path))
+    if not found:
+        raise WrongUse(f"{path} is empty: write an InferencePool into it")
+    return found
 
 
 def admit_objects(objects: Sequence[Any], origin: str) -> list[dict[str, Any]]:
