@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,10 +84,10 @@ class Sage:
 class Terminal:
     """A command on a pseudo-terminal."""
 
-    def __init__(self, sage: Sage, *arguments: str) -> None:
+    def __init__(self, sage: Sage, *arguments: str, program: Sequence[str] = PROGRAM) -> None:
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [*PROGRAM, *arguments],
+            [*program, *arguments],
             env={**sage.env(), "TERM": "xterm"},
             stdin=slave,
             stdout=slave,
@@ -138,9 +138,9 @@ def _take_terminal() -> None:
 
 
 @contextmanager
-def terminal(sage: Sage, *arguments: str) -> Iterator[Terminal]:
+def terminal(sage: Sage, *arguments: str, program: Sequence[str] = PROGRAM) -> Iterator[Terminal]:
     """A command on a pseudo-terminal while inside."""
-    opened = Terminal(sage, *arguments)
+    opened = Terminal(sage, *arguments, program=program)
     try:
         yield opened
     finally:

@@ -12,8 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from sagepool.cli import apply, inference, instance, llm, pool
-from sagepool.laptop.errors import CommandError
+from sagepool.cli import apply, chat, doctor, embed, inference, instance, llm, model, pool
+from sagepool.laptop.errors import CommandError, NothingFound
 
 _FAILED: Final = 1
 _WRONG_USE: Final = 2
@@ -35,6 +35,10 @@ app.add_typer(llm.finetune_app, name="finetune")
 pool.app.command("apply")(apply.apply)
 app.add_typer(pool.app, name="pool")
 app.add_typer(instance.app, name="instance")
+app.add_typer(model.app, name="model")
+app.command("chat")(chat.chat)
+app.command("embed")(embed.embed)
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback()
@@ -63,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _say(f"{error or type(error).__name__} (--debug shows where)", _FAILED, debug)
+        return _say(*_unforeseen(error), debug)
     return result if isinstance(result, int) else 0
 
 
@@ -72,6 +76,17 @@ def _say(sentence: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     print(f"sage: {sentence}", file=sys.stderr)
     return code
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code of an error that no command made its own."""
+    from sagepool.errors import ConfigurationError, NotFoundError, SagepoolError
+
+    if isinstance(error, SagepoolError):  # the client's errors are sentences
+        if isinstance(error, ConfigurationError):
+            return str(error), _WRONG_USE
+        return str(error), NothingFound.exit_code if isinstance(error, NotFoundError) else _FAILED
+    return f"{str(error) or type(error).__name__} (--debug shows where)", _FAILED
 
 
 def _usage(error: BaseException) -> str:
