@@ -36,7 +36,7 @@ def test_models_are_listed_the_largest_first(sage: Sage) -> None:
     assert json.loads(sage.run("model", "list", "-o", "json").out)[0]["bytes"] == 3000
 
 
-def test_a_model_is_removed_and_another_stays(sage: Sage) -> None:
+def test_a_model_is_removed_and_another_with_the_same_commit_stays(sage: Sage) -> None:
     ended = sage.run("model", "remove", "Qwen/Tiny")
     assert (ended.code, ended.out) == (0, "Qwen/Tiny is removed: 10 B are free again\n")
     assert [m["name"] for m in json.loads(sage.run("model", "list", "-o", "json").out)] == [

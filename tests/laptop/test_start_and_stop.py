@@ -174,7 +174,8 @@ def test_a_start_that_takes_too_long_is_stopped(sage: Sage, tmp_path: Path) -> N
     path = write_pool(tmp_path / "p", groups=[simulated("chat", "llm", "m", engine=engine)])
     ended = sage.run("inference", "start", "-b", f"-f{path}", f"-p{free_port()}", "--timeout=2")
     assert ended.code == 1
-    assert "not ready after 2 s (chat-0: starting" in ended.err
+    assert "pool rag was not ready after 2 s (" in ended.err
+    assert "chat-0: starting): it was stopped; give it more with --timeout" in ended.err
     assert sage.run("inference", "status").code == 3
 
 

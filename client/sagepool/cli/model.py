@@ -1,5 +1,6 @@
 """`sage model`: the models in this user's Hugging Face cache, which pools on this machine use."""
 
+import dataclasses
 import re
 import sys
 from datetime import UTC, datetime
@@ -77,7 +78,9 @@ def remove(name: Name) -> None:
     if not found:
         known = ", ".join(sorted(repo.repo_id for repo in cache.repos)) or "none"
         raise NothingFound(f"no model {name} is in the cache: there are {known}")
-    strategy = cache.delete_revisions(*(r.commit_hash for r in found[0].revisions))
+    # Of this repository alone: a copy of it on the hub has the same commits.
+    alone = dataclasses.replace(cache, repos=frozenset(found))
+    strategy = alone.delete_revisions(*(r.commit_hash for r in found[0].revisions))
     strategy.execute()
     print(f"{name} is removed: {_size(strategy.expected_freed_size)} are free again")
 
