@@ -65,9 +65,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3800, 123),
-    embedding: Cost(4100, 136),
-    stream: Cost(3900, 130),
+    chat: Cost(3740, 118),
+    embedding: Cost(4092, 136),
+    stream: Cost(3844, 124),
     chunk: Cost(132, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Generic, Literal
 
+import msgspec
+
 from sagepool_router.scheduling.embedding_work import Slice
 from sagepool_router.scheduling.gpus import Gpu, InstanceT
 from sagepool_router.scheduling.lane import Lane
-from sagepool_router.scheduling.placement import Choice
 from sagepool_router.scheduling.work import Work
 
 
@@ -24,46 +25,27 @@ class QueueFullError(Exception):
         self.whose = whose
 
 
-class Call(Generic[InstanceT]):
+class Call(msgspec.Struct, Generic[InstanceT], eq=False):
     """Work on its way: one request, or texts of several that travel together."""
 
-    __slots__ = (
-        "gpu",
-        "in_flight",
-        "is_answered",
-        "lane",
-        "place",
-        "placed_at",
-        "policy",
-        "reason",
-        "slices",
-        "work",
-    )
-
-    def __init__(
-        self,
-        lane: Lane[InstanceT],
-        work: Work[InstanceT],
-        slices: Sequence[Slice[InstanceT]],
-        choice: Choice[InstanceT],
-        now: float,
-    ) -> None:
-        self.lane = lane
-        self.work = work
-        """The request; of several, the one that was due."""
-        self.slices = slices
-        """The texts of an embedding call; empty for all else."""
-        self.place = choice.place
-        self.gpu: Gpu | None = None
-        """The shared GPU that knows of it; the place may be on another one by now, or on none."""
-        self.in_flight = 0
-        """Calls on its place when it was placed there, itself included."""
-        self.is_answered = False
-        """Its first byte has come."""
-        self.policy = lane.label
-        self.reason = choice.reason
-        self.placed_at = now
-        """On the place where it is."""
+    lane: Lane[InstanceT]
+    work: Work[InstanceT]
+    """The request; of several, the one that was due."""
+    slices: Sequence[Slice[InstanceT]]
+    """The texts of an embedding call; empty for all else."""
+    place: InstanceT
+    policy: str
+    """Who decided for whom: the lane's label at that time."""
+    reason: str
+    """Why it is that place."""
+    placed_at: float
+    """On the place where it is."""
+    in_flight: int = 0
+    """Calls on its place when it was placed there, itself included."""
+    gpu: Gpu | None = None
+    """The shared GPU that knows of it; the place may be on another one by now, or on none."""
+    is_answered: bool = False
+    """Its first byte has come."""
 
     @property
     def is_full(self) -> bool:

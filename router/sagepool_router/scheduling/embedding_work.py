@@ -1,54 +1,24 @@
 """Embedding requests as work that can be merged and split, and what travels together."""
 
 from collections.abc import Iterable
-from math import inf
-from typing import Generic, NamedTuple
+from typing import Generic
 
-from sagepool_crds.pool import Role
+import msgspec
+
 from sagepool_router.scheduling.work import PlaceT, Work
 
 
 class EmbeddingWork(Work[PlaceT]):
     """A request for embeddings: whole, until it is cut into its texts."""
 
-    __slots__ = ("parameters", "returned", "taken", "text_tokens")
-
-    def __init__(
-        self,
-        kind: Role,
-        model: str,
-        arrived_at: float,
-        *,
-        priority: int = 2,
-        deadline_at: float = inf,
-        flow: str = "",
-        weight: float = 1.0,
-        tokens: int = 1,
-        texts: int = 0,
-        budget: float = inf,
-        affinity: int | None = None,
-    ) -> None:
-        super().__init__(
-            kind,
-            model,
-            arrived_at,
-            priority=priority,
-            deadline_at=deadline_at,
-            flow=flow,
-            weight=weight,
-            tokens=tokens,
-            texts=texts,
-            budget=budget,
-            affinity=affinity,
-        )
-        self.parameters: bytes | None = None
-        """Requests with the same can be merged; None: it travels alone and whole."""
-        self.text_tokens: tuple[int, ...] = ()
-        """Estimated tokens of each text; empty while it has not been cut."""
-        self.taken = 0
-        """Texts up to here have left for an engine, but for those that were returned."""
-        self.returned: tuple[tuple[int, int], ...] = ()
-        """Texts, from and to, that have come back while later ones are out; they go first."""
+    parameters: bytes | None = None
+    """Requests with the same can be merged; None: it travels alone and whole."""
+    text_tokens: tuple[int, ...] = ()
+    """Estimated tokens of each text; empty while it has not been cut."""
+    taken: int = 0
+    """Texts up to here have left for an engine, but for those that were returned."""
+    returned: tuple[tuple[int, int], ...] = ()
+    """Texts, from and to, that have come back while later ones are out; they go first."""
 
     def cut(self, parameters: bytes | None, text_tokens: tuple[int, ...]) -> None:
         """Its texts are known."""
@@ -96,7 +66,7 @@ class EmbeddingWork(Work[PlaceT]):
         self.returned = tuple(ranges)
 
 
-class Slice(NamedTuple, Generic[PlaceT]):
+class Slice(msgspec.Struct, Generic[PlaceT], frozen=True):
     """Consecutive texts of one request in a batch; `begin == end` never."""
 
     work: EmbeddingWork[PlaceT]

@@ -145,12 +145,9 @@ class Lane(Generic[CandidateT]):
 
     # Work.
 
-    def admit(self, work: Work[CandidateT]) -> None:
-        """Charge the work's flow for it."""
-        work.start_tag = self.shares.charge(work.flow, work.weight, work.tokens)
-
     def wait(self, work: Work[CandidateT], now: float) -> None:
-        """Put admitted work into the queue."""
+        """Charge the work's flow for it and put it into the queue."""
+        work.start_tag = self.shares.charge(work.flow, work.weight, work.tokens)
         work.is_late = False
         self.queue.push(work, self._policy.patience_s(work, now, self.outlook))
         if isinstance(work, EmbeddingWork):
@@ -201,9 +198,11 @@ class Lane(Generic[CandidateT]):
         self.rate.started(now)
 
     def pass_by(self, work: Work[CandidateT], now: float) -> None:
-        """Work is placed without waiting."""
+        """Charge the flow of work that is placed without waiting."""
+        shares, tokens, weight = self.shares, work.tokens, work.weight
+        work.start_tag = start_tag = shares.charge(work.flow, weight, tokens)
+        shares.advance(start_tag, tokens, weight)
         work.state = "placed"
-        self.shares.advance(work.start_tag, work.tokens, work.weight)
         self.rate.started(now)
 
     def take_batch(
@@ -270,7 +269,7 @@ class Lane(Generic[CandidateT]):
             return None
         for piece in slices:
             if piece.work.state == "waiting":
-                self.companies.give_back(*piece)
+                self.companies.give_back(piece.work, piece.begin, piece.end)
             else:
                 piece.work.give_back(piece.begin, piece.end)
         for each in reversed(returning):

@@ -10,6 +10,8 @@ from math import inf, log2
 from operator import attrgetter
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from sagepool_router.picker import LeastLoaded, Seat
 from sagepool_router.scheduling.policies import PlacementRule
 from sagepool_router.scheduling.ring import BoundedLoads, Unwanted
@@ -72,7 +74,7 @@ def _expected_latency(member: Candidate) -> int:
     return member.latency_class + member.in_flight
 
 
-class Choice(NamedTuple, Generic[CandidateT]):
+class Choice(msgspec.Struct, Generic[CandidateT], frozen=True, gc=False):
     """A place and why it is the one."""
 
     place: CandidateT

@@ -128,16 +128,12 @@ class Scheduler(Generic[InstanceT]):
             QueueFullError: it is not taken.
         """
         now = self._clock()
-        lane.admit(work)
         is_next = not lane.queue.count
         if is_next and self._place_at_once(lane, work, now):
-            self.gpus.serve_opened()
+            if self.gpus:
+                self.gpus.serve_opened()
             return
-        try:
-            self._prepare(lane, work, now, is_next)
-        except Exception:
-            lane.shares.refund(work.flow, work.weight, work.tokens)
-            raise
+        self._prepare(lane, work, now, is_next)
         lane.wait(work, now)
         self.waiting += 1
         self.serve(lane)
@@ -182,7 +178,7 @@ class Scheduler(Generic[InstanceT]):
         """Charge another instance for a call instead of the one that it was placed on."""
         now = self._clock()
         left = call.place
-        self._leave(call, now)
+        self._leave(call)
         call.place = call.work.place = choice.place
         call.placed_at = now
         call.reason = "retry"
@@ -216,12 +212,11 @@ class Scheduler(Generic[InstanceT]):
         """Place work on an instance that no rule would choose; `start` is called."""
         now = self._clock()
         if place in lane.placement.members:
-            lane.admit(work)
-            self._pass_by(lane, work, Choice(place, reason), now)
+            lane.pass_by(work, now)
         else:
             # from outside of the pool: it takes nobody's turn, and nobody ages by it
             work.state = "placed"
-            self._send_alone(lane, work, Choice(place, reason), now)
+        self._send(lane, work, _whole(work), Choice(place, reason), now)
         self.gpus.serve_opened()
 
     def answered(self, call: Call[InstanceT]) -> None:
@@ -237,14 +232,15 @@ class Scheduler(Generic[InstanceT]):
 
     def finished(self, call: Call[InstanceT]) -> None:
         """A call has ended, however: its place is free."""
-        self._leave(call, self._clock())
+        self._leave(call)
         if self.waiting:
             lanes = call.place.lanes
             if len(lanes) == 1:
                 self.serve(lanes[0])
             else:
                 self._serve_lanes(lanes)
-        self.gpus.serve_opened()
+        if self.gpus:
+            self.gpus.serve_opened()
 
     # Serving.
 
@@ -329,25 +325,9 @@ class Scheduler(Generic[InstanceT]):
             may_wait = self.waiting < self.settings.queue.max_requests
             if may_wait and now < work.arrived_at + self.settings.max_embedding_wait_s:
                 return False
-        self._pass_by(lane, work, choice, now)
-        return True
-
-    def _pass_by(
-        self, lane: Lane[InstanceT], work: Work[InstanceT], choice: Choice[InstanceT], now: float
-    ) -> None:
-        """Send work that has not waited."""
         lane.pass_by(work, now)
-        self._send_alone(lane, work, choice, now)
-
-    def _send_alone(
-        self, lane: Lane[InstanceT], work: Work[InstanceT], choice: Choice[InstanceT], now: float
-    ) -> None:
-        """Send work whole."""
-        slices: Sequence[Slice[InstanceT]] = ()
-        if isinstance(work, EmbeddingWork):
-            work.taken = work.texts
-            slices = (Slice(work, 0, work.texts),)
-        self._send(lane, work, slices, choice, now)
+        self._send(lane, work, _whole(work), choice, now)
+        return True
 
     def _send(
         self,
@@ -357,11 +337,12 @@ class Scheduler(Generic[InstanceT]):
         choice: Choice[InstanceT],
         now: float,
     ) -> None:
-        work.place = choice.place
+        place = choice.place
+        work.place = place
         work.placed_at = now
         for piece in slices:
-            piece.work.place = choice.place
-        call = Call(lane, work, slices, choice, now)
+            piece.work.place = place
+        call = Call(lane, work, slices, place, lane.label, choice.reason, now)
         self._enter(call, now)
         self._start(call)
 
@@ -381,19 +362,28 @@ class Scheduler(Generic[InstanceT]):
     # Accounting.
 
     def _enter(self, call: Call[InstanceT], now: float) -> None:
-        place = call.place
-        if call.work.kind == "llm":
+        place, work = call.place, call.work
+        if work.kind == "llm":
             place.unanswered += 1
         place.charge()
         call.in_flight = place.in_flight
         if place.gpu is not None:
-            work = call.work
             call.gpu = self.gpus.enter(call, place, work.arrived_at, now, streams=work.streams)
 
-    def _leave(self, call: Call[InstanceT], now: float) -> None:
+    def _leave(self, call: Call[InstanceT]) -> None:
+        place = call.place
         if call.work.kind == "llm" and not call.is_answered:
-            call.place.unanswered -= 1
-        call.place.release()
-        gpu, call.gpu = call.gpu, None
+            place.unanswered -= 1
+        place.release()
+        gpu = call.gpu
         if gpu is not None:
-            self.gpus.leave(gpu, call, call.place.kind, now)
+            call.gpu = None
+            self.gpus.leave(gpu, call, place.kind, self._clock())
+
+
+def _whole(work: Work[InstanceT]) -> Sequence[Slice[InstanceT]]:
+    """All texts of work that travels alone; none if it has none."""
+    if not isinstance(work, EmbeddingWork):
+        return ()
+    work.taken = work.texts
+    return (Slice(work, 0, work.texts),)

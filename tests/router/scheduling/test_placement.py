@@ -78,7 +78,7 @@ def test_under_every_rule_the_preference_changes_who_is_first(
 def test_a_dearer_specialised_engine_does_not_beat_a_cheaper_shared_one() -> None:
     pure = Engine("pure", price=2.0)
     shared = Engine("shared", price=1.0, is_specialized=False)
-    assert place(pure, shared, rule="cheapest") == (shared, "cheapest")
+    assert place(pure, shared, rule="cheapest") == Choice(shared, "cheapest")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_specialised_engine_gives_way_to_one_that_would_be_in_time(
 
 def test_the_lowest_expected_latency_counts_what_is_in_flight() -> None:
     fast, slow = Engine("fast", latency_s=0.1), Engine("slow", latency_s=0.2)
-    assert place(slow, fast, rule="lowest_latency") == (fast, "lowest_latency")
+    assert place(slow, fast, rule="lowest_latency") == Choice(fast, "lowest_latency")
     fast.in_flight = 30
-    assert place(slow, fast, rule="lowest_latency") == (slow, "lowest_latency")
+    assert place(slow, fast, rule="lowest_latency") == Choice(slow, "lowest_latency")
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_latencies_that_hardly_differ_are_equal(
 
 def test_a_price_that_nobody_knows_is_as_good_as_free() -> None:
     own, rented = Engine("own"), Engine("rented", price=2.0)
-    assert place(rented, own, rule="cheapest") == (own, "cheapest")
+    assert place(rented, own, rule="cheapest") == Choice(own, "cheapest")
 
 
 def test_equal_prices_are_chosen_by_load() -> None:
     members = engines(2, price=2.0)
     members[0].in_flight = 1
-    assert place(*members, rule="cheapest") == (members[1], "least_loaded")
+    assert place(*members, rule="cheapest") == Choice(members[1], "least_loaded")
 
 
 def test_who_cannot_be_in_time_anywhere_gets_the_fastest_in_the_budget() -> None:
@@ -135,7 +135,7 @@ def test_who_cannot_be_in_time_anywhere_gets_the_fastest_in_the_budget() -> None
     fair = Engine("fair", price=2.0, latency_s=2.0)
     dear = Engine("dear", price=50.0, latency_s=1.0)
     choice = place(cheap, fair, dear, rule="cheapest", deadline_at=0.5, budget=5 / 3600)
-    assert choice == (fair, "fastest_in_budget")
+    assert choice == Choice(fair, "fastest_in_budget")
 
 
 def test_a_newly_measured_throughput_changes_who_is_cheapest() -> None:
@@ -184,12 +184,14 @@ def test_under_lowest_latency_what_is_in_flight_at_a_keys_place_counts() -> None
     choice = place(*members, rule="lowest_latency", affinity=1)
     assert choice is not None
     home, other = choice.place, next(e for e in members if e is not choice.place)
-    for in_flight, expected in ((7, (home, "affinity")), (8, (other, "affinity"))):
+    for in_flight, expected in ((7, home), (8, other)):
         home.in_flight, other.in_flight = in_flight, 0
         more = [Engine(f"{i}", latency_s=9.0) for i in range(2)]
         for engine in more:
             engine.in_flight = 8 * (in_flight + 1)  # its bound is not what keeps a key away
-        assert place(*members, *more, rule="lowest_latency", affinity=1) == expected
+        assert place(*members, *more, rule="lowest_latency", affinity=1) == Choice(
+            expected, "affinity"
+        )
 
 
 def test_under_cheapest_a_key_keeps_a_place_among_those_of_the_lowest_price() -> None:
