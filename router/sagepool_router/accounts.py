@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Final
 
 from sagepool_router.auth.keys import ApiKey
 from sagepool_router.backend import LiveBackend
-from sagepool_router.cloud import is_provider
 from sagepool_router.counters import WORKED_FOR
 from sagepool_router.delivery import Delivery
 from sagepool_router.exchange import Exchange
@@ -33,70 +32,63 @@ class Accounts:
 
     def note(self, call: Call[LiveBackend], owner: Exchange) -> None:
         """Count and log a placement."""
-        work = call.work
-        waited_s = call.placed_at - work.arrived_at
-        counters = self._dispatcher.counters
-        if work.sequence:
-            counters.queue_seconds.observe(waited_s)
-        if call.slices:
-            counters.batch_texts.observe(_texts(call))
-            counters.batch_wait_seconds.observe(waited_s)
-        self._log_decision(call, owner)
+        dispatcher, texts = self._dispatcher, call.texts
+        if texts or call.work.sequence:
+            counters = dispatcher.counters
+            waited_s = call.placed_at - call.work.arrived_at
+            if call.work.sequence:
+                counters.queue_seconds.observe(waited_s)
+            if texts:
+                counters.batch_texts.observe(texts)
+                counters.batch_wait_seconds.observe(waited_s)
+        dispatcher.scheduler.log.add(call, owner.head.request_id)
 
     def note_retry(self, call: Call[LiveBackend]) -> None:
         """Log that a call has been moved to another instance."""
         owner = call.work.owner
         if isinstance(owner, Exchange):
-            self._log_decision(call, owner)
+            self._dispatcher.scheduler.log.add(call, owner.head.request_id)
 
-    def _log_decision(self, call: Call[LiveBackend], owner: Exchange) -> None:
-        self._dispatcher.scheduler.log.add(
-            call.placed_at,
-            owner.head.request_id,
-            call.work,
-            call.place,
-            call.policy,
-            call.reason,
-            call.lane.placement,
-            texts=_texts(call),
-            callers=len(call.slices) or 1,
-        )
-
-    def measure(self, call: Call[LiveBackend], usage: Usage | None) -> None:
+    def measure(self, call: Call[LiveBackend], usage: Usage | None, now: float) -> None:
         """A request that travelled alone has been answered: learn from it."""
-        dispatcher = self._dispatcher
-        lane, work, place = call.lane, call.work, call.place
-        tokens = work.tokens
-        if usage is not None and usage.prompt_tokens is not None:
-            output = usage.completion_tokens or 0
-            tokens = usage.prompt_tokens + 2 * output
-        if is_provider(place):
-            cloud = dispatcher.fleet.cloud
-            if cloud is not None and usage is not None:
-                cost = cloud.cost(usage.prompt_tokens or 0, usage.completion_tokens or 0)
-                dispatcher.counters.of_model(lane.model, lane.kind).cloud_cost += cost
-                if isinstance(work.owner, Exchange) and work.owner.key is not None:
-                    work.owner.key.usage.cloud_cost += cost
+        if call.place.is_provider:
+            self._pay(call, usage)
             return
-        if tokens != work.tokens:
-            lane.shares.correct(work.flow, work.weight, tokens - work.tokens)
-        if work.kind == "llm" and usage is not None and usage.completion_tokens:
-            lane.observe_output(usage.completion_tokens)
-        self.measure_call(call, tokens)
+        work = call.work
+        tokens = work.tokens
+        if usage is not None:
+            output = usage.completion_tokens or 0
+            if output and work.kind == "llm":
+                call.lane.observe_output(output)
+            if usage.prompt_tokens is not None:
+                tokens = usage.prompt_tokens + 2 * output
+                call.lane.shares.correct(work.flow, work.weight, tokens - work.tokens)
+        self.measure_call(call, tokens, now)
 
-    def measure_call(self, call: Call[LiveBackend], tokens: int) -> None:
+    def measure_call(self, call: Call[LiveBackend], tokens: int, now: float) -> None:
         """A call of so many tokens has been answered: learn how long it took, and charge it."""
-        seconds = self._dispatcher.clock() - call.placed_at
+        seconds = now - call.placed_at
         self._charge(call, seconds)
         call.lane.observe(seconds)
         call.place.completed(seconds, tokens)
-        if call.slices:
+        if call.texts:
             call.place.observe_batch(seconds, tokens, call.in_flight, is_full=call.is_full)
 
     def charge(self, call: Call[LiveBackend]) -> None:
         """A call that an engine has is left: its time is paid for, and nothing learnt of it."""
-        if not is_provider(call.place):
+        if not call.place.is_provider:
             self._charge(call, self._dispatcher.clock() - call.placed_at)
+
+    def _pay(self, call: Call[LiveBackend], usage: Usage | None) -> None:
+        """Count what the provider takes for a request."""
+        dispatcher, lane, owner = self._dispatcher, call.lane, call.work.owner
+        cloud = dispatcher.fleet.cloud
+        if cloud is None or usage is None:
+            return
+        cost = cloud.cost(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+        dispatcher.counters.of_model(lane.model, lane.kind).cloud_cost += cost
+        if isinstance(owner, Exchange) and owner.key is not None:
+            owner.key.usage.cloud_cost += cost
 
     def _charge(self, call: Call[LiveBackend], seconds: float) -> None:
         """Count the GPU time of a call, estimated.
@@ -132,14 +124,14 @@ class Accounts:
         """A request has ended: free its place, count it."""
         dispatcher = self._dispatcher
         route, work, key = exchange.route, exchange.work, exchange.key
+        now = dispatcher.clock()
         if delivery is not None:
-            usage = delivery.end(status)
+            usage = delivery.end(status, now)
         elif work is not None and route is not None:
             dispatcher.scheduler.cancel(route.lane, work)
             if status >= _ERRORS and exchange.batches:
                 for batch in [b for b in exchange.batches if not b.is_wanted]:
                     batch.abandon()
-        now = dispatcher.clock()
         if key is not None and work is not None and exchange.charged_tokens:
             _settle(exchange, key, work, status, delivery, usage, now)
         self._count(exchange, status, delivery, usage, now)
@@ -159,11 +151,12 @@ class Accounts:
     ) -> None:
         route = exchange.route
         counters = self._dispatcher.counters.unrouted if route is None else route.counters
-        counters.count(status, exchange.error_code)
+        counters.codes[status] += 1
+        if exchange.error_code:
+            counters.refused[exchange.error_code] += 1
         started_at = exchange.started_at
-        relay = delivery.relay if delivery is not None else None
-        if relay is not None and delivery is not None:
-            counters.chunks += relay.reads
+        if delivery is not None and delivery.relay is not None:
+            counters.chunks += delivery.relay.reads
             counters.first_byte_seconds.observe(delivery.first_byte_at - started_at)
         elif exchange.work is not None and status < _ERRORS:
             counters.first_byte_seconds.observe(now - started_at)
@@ -172,11 +165,6 @@ class Accounts:
         if usage is not None:
             counters.prompt_tokens += usage.prompt_tokens or 0
             counters.completion_tokens += usage.completion_tokens or 0
-
-
-def _texts(call: Call[LiveBackend]) -> int:
-    slices = call.slices
-    return sum([piece.end - piece.begin for piece in slices]) if slices else 0
 
 
 def _is_free(work: Work[LiveBackend], status: int, delivery: Delivery | None) -> bool:

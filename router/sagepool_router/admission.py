@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from sagepool_router.auth.keys import ApiKey
 from sagepool_router.backend import LiveBackend
 from sagepool_router.batch_call import BatchCall
-from sagepool_router.cloud import ROUTES, Cause, Cloud, is_provider
+from sagepool_router.cloud import ROUTES, Cause, Cloud
 from sagepool_router.cloud_delivery import CloudDelivery
 from sagepool_router.cloud_embedding import CloudEmbedding
 from sagepool_router.delivery import Delivery
@@ -224,10 +224,10 @@ class Admission:
                     if piece.work.state == "placed":
                         exchange.wait_for("batched", dispatcher.limits.total_s)
             batch.start()
-        elif slices and cloud is not None and is_provider(call.place):
+        elif slices and cloud is not None and call.place.is_provider:
             dimension = _dimension(cloud, dispatcher.fleet.routes.get(call.lane.model))
             owner.deliver(CloudEmbedding(owner, dispatcher, call, owner.body, dimension))
-        elif is_provider(call.place):
+        elif call.place.is_provider:
             owner.deliver(CloudDelivery(owner, dispatcher, call, owner.body))
         else:
             owner.deliver(Delivery(owner, dispatcher, call, owner.body))
@@ -236,7 +236,7 @@ class Admission:
         self, call: Call[LiveBackend], tried: tuple[LiveBackend, ...]
     ) -> Choice[LiveBackend] | None:
         """Another backend for a call that failed; None without one."""
-        if is_provider(call.place):
+        if call.place.is_provider:
             return None  # its body names the provider's model
         choice = self._dispatcher.scheduler.alternative(call, tried)
         if choice is not None:

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from sagepool_router.backend import LiveBackend
-from sagepool_router.cloud import is_provider
 from sagepool_router.errors import EngineFailed, RouterError
 from sagepool_router.phase import Phase
 from sagepool_router.retries import (
@@ -182,7 +181,7 @@ class Attempts(ABC):
 
     def _has_other(self, tried: tuple[LiveBackend, ...]) -> bool:
         """Whether another backend works, and is only full."""
-        if is_provider(self.call.place):
+        if self.call.place.is_provider:
             return False  # the body names the provider's model
         members = self.call.lane.placement.members
         return any(member.is_healthy and member not in tried for member in members)

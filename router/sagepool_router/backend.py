@@ -71,6 +71,7 @@ class LiveBackend:
         "failures",
         "gpu",
         "in_flight",
+        "is_provider",
         "is_specialized",
         "kind",
         "lanes",
@@ -94,6 +95,8 @@ class LiveBackend:
         self.name = facts.instance
         self.kind = facts.role
         self.price_per_hour = facts.price_per_hour
+        self.is_provider = False
+        """It is outside of the pool."""
         self.is_specialized = True
         """Its GPU serves this kind of work alone."""
         self.gpu: Gpu | None = None
@@ -236,7 +239,7 @@ class LiveBackend:
         """
         known = self.latency_s
         self.latency_s = known + _NEWEST * (seconds - known) if known else seconds
-        speed = tokens * max(1, self.in_flight) / max(seconds, 1e-6)
+        speed = tokens * (self.in_flight or 1) / (seconds or 1e-6)
         known = self.tokens_per_s
         self.tokens_per_s = known + _NEWEST * (speed - known) if known else speed
 

@@ -56,11 +56,6 @@ class BatchCall(Attempts):
         self._size = 0
 
     @property
-    def texts(self) -> int:
-        """How many it carries."""
-        return sum(piece.end - piece.begin for piece in self._slices)
-
-    @property
     def is_wanted(self) -> bool:
         """Whether anybody still waits for it."""
         return any(not _owner(piece).response_complete for piece in self._slices)
@@ -147,7 +142,7 @@ class BatchCall(Attempts):
             self._refused(body)
             return
         try:
-            answer = read_answer(body, self.texts)
+            answer = read_answer(body, self.call.texts)
         except RouterError as error:
             self._fail(error)
             return
@@ -180,7 +175,7 @@ class BatchCall(Attempts):
         call = self.call
         slices = self._slices
         weights = [sum(p.work.text_tokens[p.begin : p.end]) for p in slices]
-        self._dispatcher.accounts.measure_call(call, sum(weights))
+        self._dispatcher.accounts.measure_call(call, sum(weights), self._dispatcher.clock())
         self._end()
         start = 0
         for piece, (prompt, total) in zip(slices, shares(answer, weights), strict=True):

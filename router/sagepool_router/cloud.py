@@ -30,11 +30,6 @@ _UID: Final = "spec.cloud"
 """What no instance has as its uid."""
 
 
-def is_provider(backend: LiveBackend) -> bool:
-    """Whether a backend is the provider, or one that was it before the table changed."""
-    return backend.facts.uid == _UID
-
-
 def covers(target: CloudTarget, model: str, role: Role, cause: Cause) -> bool:
     """Whether a pool lets its provider answer for a model."""
     if model not in target.models:
@@ -136,6 +131,7 @@ class Cloud:
             limits,
             clock,
         )
+        self.backend.is_provider = True
         self.backend.skipped = len("/v1")  # the base address holds it already
         self._key = key
         self._sent_key: str | None = None

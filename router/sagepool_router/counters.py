@@ -4,6 +4,7 @@ No locks: everything runs in one event loop.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -59,9 +60,9 @@ class ModelCounters:
     )
 
     def __init__(self) -> None:
-        self.codes: dict[int, int] = {}
+        self.codes: defaultdict[int, int] = defaultdict(int)
         """Finished requests by HTTP status; 499 when the client left."""
-        self.refused: dict[str, int] = {}
+        self.refused: defaultdict[str, int] = defaultdict(int)
         """Those that this router refused or failed, by the code of the error."""
         self.request_seconds = Histogram(REQUEST_SECONDS)
         """Of requests that were answered with a status below 400."""
@@ -75,12 +76,6 @@ class ModelCounters:
         """Estimated, also of answers that nobody waited for; see `Accounts._charge`."""
         self.cloud_cost = 0.0
         """What the provider took, in the currency of the pool's prices."""
-
-    def count(self, status: int, error_code: str = "") -> None:
-        """A request ended with `status`, and with this error of the router's if there was one."""
-        self.codes[status] = self.codes.get(status, 0) + 1
-        if error_code:
-            self.refused[error_code] = self.refused.get(error_code, 0) + 1
 
 
 class Counters:

@@ -214,15 +214,13 @@ class Delivery(Attempts):
         if self._connection is not None:
             self._connection.resume_reading()
 
-    def end(self, status: int) -> Usage | None:
+    def end(self, status: int, now: float) -> Usage | None:
         """Give the place back; returns what the answer says that it cost."""
-        dispatcher = self._dispatcher
-        call = self.call
-        relay = self.relay
+        dispatcher, call = self._dispatcher, self.call
         usage: Usage | None = None
-        if relay is not None and status < ERRORS:
-            usage = relay.usage()
-            dispatcher.accounts.measure(call, usage)
+        if self.relay is not None and status < ERRORS:
+            usage = self.relay.usage()
+            dispatcher.accounts.measure(call, usage, now)
         elif status in WORKED_FOR:
             self.charge_time()
         dispatcher.scheduler.finished(call)

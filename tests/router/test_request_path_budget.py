@@ -65,9 +65,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3740, 118),
-    embedding: Cost(4092, 136),
-    stream: Cost(3844, 124),
+    chat: Cost(3669, 113),
+    embedding: Cost(3987, 128),
+    stream: Cost(3763, 119),
     chunk: Cost(132, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""

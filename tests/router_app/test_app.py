@@ -241,13 +241,12 @@ async def read_metrics(site: Site) -> dict[tuple[str, ...], float]:
 async def test_metrics_tell_the_counters_the_table_and_the_process(site: Site):
     site.load(ready(named_instance("a")), named_instance("b"))
     counts = site.dispatcher.counters.of_model("qwen2.5-7b", "llm")
-    counts.count(200)
-    counts.count(200)
-    counts.count(502)
+    counts.codes[200] += 2
+    counts.codes[502] += 1
     counts.request_seconds.observe(0.3)
     counts.prompt_tokens, counts.completion_tokens = 7, 5
     counts.cloud_cost = 0.25
-    site.dispatcher.counters.unrouted.count(404)
+    site.dispatcher.counters.unrouted.codes[404] += 1
     site.dispatcher.counters.count_retry("connect")
     found = await read_metrics(site)
     prefix = "sagepool_router_"

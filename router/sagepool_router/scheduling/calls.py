@@ -40,6 +40,8 @@ class Call(msgspec.Struct, Generic[InstanceT], eq=False):
     """Why it is that place."""
     placed_at: float
     """On the place where it is."""
+    texts: int = 0
+    """To embed."""
     in_flight: int = 0
     """Calls on its place when it was placed there, itself included."""
     gpu: Gpu | None = None

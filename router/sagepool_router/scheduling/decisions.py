@@ -1,13 +1,16 @@
 """What was decided and why: headers of answers, and the last decisions for people."""
 
-from collections import deque
+from collections import defaultdict, deque
 from heapq import nsmallest
 from typing import Final, Generic, NamedTuple
 
+import msgspec
+
 from sagepool_crds.pool import Role
-from sagepool_router.scheduling.placement import CandidateT, Comparison, Placement
+from sagepool_router.scheduling.calls import Call
+from sagepool_router.scheduling.gpus import InstanceT
+from sagepool_router.scheduling.placement import CandidateT, Comparison
 from sagepool_router.scheduling.policies import SIMPLE
-from sagepool_router.scheduling.work import Work
 
 KEPT: Final = 1000
 _DETAILED_EVERY_S: Final = 0.02
@@ -31,7 +34,7 @@ class Option(NamedTuple):
     """
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One placement."""
 
     at: float
@@ -57,39 +60,27 @@ class Decision(NamedTuple):
     """By affinity: what the chosen one had to have less than in flight."""
 
 
-class DecisionLog(Generic[CandidateT]):
+class DecisionLog(Generic[InstanceT]):
     """The last decisions of a process."""
 
     __slots__ = ("_detailed_at", "counts", "kept")
 
     def __init__(self) -> None:
         self.kept: deque[Decision] = deque(maxlen=KEPT)
-        self.counts: dict[tuple[str, str], int] = {}
+        self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
         """Decisions by policy and reason."""
         self._detailed_at = float("-inf")
 
-    def add(
-        self,
-        now: float,
-        request_id: bytes,
-        work: Work[CandidateT],
-        place: CandidateT,
-        policy: str,
-        reason: str,
-        placement: Placement[CandidateT],
-        *,
-        texts: int = 0,
-        callers: int = 1,
-    ) -> None:
-        """Work was placed; the place is charged for it already."""
-        key = (policy, reason)
-        self.counts[key] = self.counts.get(key, 0) + 1
+    def add(self, call: Call[InstanceT], request_id: bytes) -> None:
+        """A call was placed, for this request among others; its place is charged already."""
+        now, work, place, reason = call.placed_at, call.work, call.place, call.reason
+        self.counts[call.policy, reason] += 1
         options: tuple[Option, ...] = ()
         bound = None
         if now - self._detailed_at >= _DETAILED_EVERY_S:
             self._detailed_at = now
-            rule = next(p for p in SIMPLE.values() if policy.endswith(p.name)).placement(work)
-            comparison = placement.comparison(work, rule, reason, place)
+            rule = next(p for p in SIMPLE.values() if call.policy.endswith(p.name)).placement(work)
+            comparison = call.lane.placement.comparison(work, rule, reason, place)
             options, bound = _list_best(comparison, place), comparison.bound
         self.kept.append(
             Decision(
@@ -98,12 +89,12 @@ class DecisionLog(Generic[CandidateT]):
                 work.kind,
                 work.model,
                 place.name,
-                policy,
+                call.policy,
                 reason,
                 work.priority,
                 now - work.arrived_at,
-                texts,
-                callers,
+                call.texts,
+                len(call.slices) or 1,
                 options,
                 bound,
             )

@@ -119,7 +119,8 @@ class FairShare:
         """
         account = self._flows.get(flow)
         if account is not None:
-            account[0] = max(account[0] + tokens / weight, account[1])
+            finish, start = account[0] + tokens / weight, account[1]
+            account[0] = finish if finish > start else start
 
     def refund(self, flow: str, weight: float, tokens: int) -> None:
         """Charged work was never done."""
@@ -128,7 +129,8 @@ class FairShare:
     def advance(self, start_tag: float, tokens: int, weight: float) -> None:
         """Work of so much weight leaves for an engine; it is still among those that wait, or never
         was."""
-        virtual = self.virtual + tokens / max(weight, self.weight)
+        waiting = self.weight
+        virtual = self.virtual + tokens / (weight if weight > waiting else waiting)
         self.virtual = start_tag if start_tag > virtual else virtual
 
     def measure(self, now: float) -> None:

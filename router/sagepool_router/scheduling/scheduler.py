@@ -340,9 +340,11 @@ class Scheduler(Generic[InstanceT]):
         place = choice.place
         work.place = place
         work.placed_at = now
+        texts = 0
         for piece in slices:
             piece.work.place = place
-        call = Call(lane, work, slices, place, lane.label, choice.reason, now)
+            texts += piece.end - piece.begin
+        call = Call(lane, work, slices, place, lane.label, choice.reason, now, texts)
         self._enter(call, now)
         self._start(call)
 

@@ -24,15 +24,7 @@ class Logged(World):
         super().__init__(*members, on_start=self.note, **changes)
 
     def note(self, call: EngineCall) -> None:
-        self.scheduler.log.add(
-            call.placed_at,
-            str(call.work.owner).encode(),
-            call.work,
-            call.place,
-            call.policy,
-            call.reason,
-            call.lane.placement,
-        )
+        self.scheduler.log.add(call, str(call.work.owner).encode())
 
     def decide(self, **facts: Any) -> Decision:
         """What is noted of a chat that comes a second later."""
