@@ -59,14 +59,18 @@ class Admission:
         head = exchange.head
         facts = classify(endpoint, body, head)
         key = exchange.key
-        route = self._route(endpoint, facts, key)
+        route = dispatcher.fleet.routes.get(facts.model)
+        if route is None:
+            raise self._unrouted(facts.model, key)
+        if route.role != endpoint.role or route.is_suspended:
+            self._check(route, endpoint, facts)
         work = self._work(exchange, endpoint, facts, route)
         if key is not None:
             # written tokens weigh double for the scheduler, and count once for the key
             estimate = (work.tokens + facts.prompt_tokens) // 2 or 1
             key.admit(facts.model, estimate, dispatcher.clock())
             exchange.charged_tokens = estimate
-        exchange.prompt_tokens = facts.prompt_tokens
+            exchange.prompt_tokens = facts.prompt_tokens
         exchange.route = route
         exchange.work = work
         exchange.body = body if facts.model == route.model else rename(body, head, route.model)
@@ -74,23 +78,22 @@ class Admission:
             exchange.set_deadline(facts.deadline_s)
             work.deadline_at = exchange.expires_at
         dispatcher.budget.deposit()
-        cause = self._cause(route)
-        if cause is not None:
-            self._leave_pool(exchange, route, work, cause)
-        else:
+        if route.cause is None:
             self._place(exchange, route, work)
+        else:
+            self._leave_pool(exchange, route, work, route.cause)
 
     def _place(self, exchange: Exchange, route: LiveRoute, work: Work[LiveBackend]) -> None:
         scheduler = self._dispatcher.scheduler
         lane = route.lane
-        # what waits already is served when one that was tried is back: nobody is sent before it
-        is_stuck = not lane.placement.has_room and not lane.queue.count
-        place = route.last_resort() if is_stuck else None
-        if place is not None:
-            scheduler.force(route.lane, work, place)
-            return
+        if not route.standing.healthy and not lane.placement.has_room and not lane.queue.count:
+            # what waits already is served when one that was tried is back: nobody is sent before it
+            place = route.last_resort()
+            if place is not None:
+                scheduler.force(lane, work, place)
+                return
         try:
-            scheduler.submit(route.lane, work)
+            scheduler.submit(lane, work)
         except QueueFullError as full:
             # the provider is for what the pool cannot take, not for one who has had his share of it
             is_greedy = full.whose == "flow"
@@ -100,18 +103,8 @@ class Admission:
         if work.state == "waiting":
             exchange.wait_for("scheduling", scheduler.settings.queue.max_wait_s)
 
-    def _route(self, endpoint: Endpoint, facts: RequestFacts, key: ApiKey | None) -> LiveRoute:
-        dispatcher = self._dispatcher
-        table = dispatcher.fleet.table
-        route = dispatcher.fleet.routes.get(facts.model)
-        if route is None:
-            if not table.version:
-                raise Unavailable(
-                    "this router has no routing table yet: GET /ready says why",
-                    "no_table",
-                    retry_after_s=dispatcher.jittered(dispatcher.limits.retry_after_s),
-                )
-            raise self._unknown(facts.model, key)
+    def _check(self, route: LiveRoute, endpoint: Endpoint, facts: RequestFacts) -> None:
+        """Refuse what the model is not there for, or not now."""
         if endpoint.role is not None and route.role != endpoint.role:
             raise InvalidRequest(
                 f"model {facts.model} is served for role {route.role}: "
@@ -119,62 +112,43 @@ class Admission:
                 "conflicting_request_type",
                 param="model",
             )
-        if table.suspended and table.source != "cloud":
-            raise self._absent(f"pool {table.pool} is suspended", "suspended", route)
-        return route
+        if route.is_suspended:
+            pool = self._dispatcher.fleet.table.pool
+            raise self._absent(f"pool {pool} is suspended", "suspended", route)
 
     def _work(
         self, exchange: Exchange, endpoint: Endpoint, facts: RequestFacts, route: LiveRoute
     ) -> Work[LiveBackend]:
-        lane = route.lane
-        tokens = facts.prompt_tokens
+        lane, session, key = route.lane, facts.session, exchange.key
+        prompt_tokens = tokens = facts.prompt_tokens
+        affinity = None
         if route.role == "llm":
-            output = facts.max_tokens or lane.expected_output
-            tokens += 2 * round(min(output, 4 * lane.expected_output))
-        key = exchange.key
-        priority = facts.priority
-        if priority is None:
-            priority = NORMAL if key is None or key.priority is None else key.priority
-        session = facts.session
+            usual = lane.expected_output
+            tokens += 2 * round(min(facts.max_tokens or usual, 4 * usual))
+            if prompt_tokens >= _MIN_PREFIX_TOKENS and lane.settings.prefix_affinity:
+                affinity = self._affinity.key(() if session else facts.fingerprints, session)
+        if key is None:
+            flow, weight, priority = session or "", 1.0, NORMAL
+        else:
+            flow, weight = key.name, key.weight
+            priority = NORMAL if key.priority is None else key.priority
         make = EmbeddingWork if endpoint.kind == "embedding" else Work
-        work: Work[LiveBackend] = make(
+        return make(
             route.role,
             route.model,
             exchange.started_at,
-            priority=priority,
-            flow=(session or "") if key is None else key.name,
-            weight=1.0 if key is None else key.weight,
-            tokens=max(1, tokens),
+            exchange,
+            priority=priority if facts.priority is None else facts.priority,
+            flow=flow,
+            weight=weight,
+            tokens=tokens or 1,
             texts=facts.texts,
             budget=facts.budget,
-            affinity=self._affinity_key(facts, route, session),
+            affinity=affinity,
+            streams=facts.stream,
         )
-        work.streams = facts.stream
-        work.owner = exchange
-        return work
-
-    def _affinity_key(
-        self, facts: RequestFacts, route: LiveRoute, session: str | None
-    ) -> int | None:
-        if (
-            route.role != "llm"
-            or facts.prompt_tokens < _MIN_PREFIX_TOKENS
-            or not self._dispatcher.scheduler.settings.prefix_affinity
-        ):
-            return None
-        if session:
-            return self._affinity.key((), session)
-        return self._affinity.key(facts.fingerprints, None)
 
     # The provider.
-
-    def _cause(self, route: LiveRoute) -> Cause | None:
-        """Why no instance of the pool is to answer; None: one is."""
-        if self._dispatcher.fleet.table.source == "cloud":
-            return "source"
-        if route.members:
-            return None
-        return "starting" if route.is_starting else "absent"
 
     def _leave_pool(
         self, exchange: Exchange, route: LiveRoute, work: Work[LiveBackend], cause: Cause
@@ -211,26 +185,35 @@ class Admission:
             raise TypeError("only requests are scheduled here")
         dispatcher = self._dispatcher
         dispatcher.accounts.note(call, owner)
-        cloud = dispatcher.fleet.cloud
         if slices and not (len(slices) == 1 and slices[0].is_whole):
-            batch = BatchCall(dispatcher, call)
-            dispatcher.batches.add(batch)
-            for piece in slices:
-                exchange = piece.work.owner
-                if isinstance(exchange, Exchange):
-                    if exchange.batches is not None:
-                        exchange.batches.add(batch)
-                    exchange.decision = (call.policy, call.reason)
-                    if piece.work.state == "placed":
-                        exchange.wait_for("batched", dispatcher.limits.total_s)
-            batch.start()
-        elif slices and cloud is not None and call.place.is_provider:
-            dimension = _dimension(cloud, dispatcher.fleet.routes.get(call.lane.model))
-            owner.deliver(CloudEmbedding(owner, dispatcher, call, owner.body, dimension))
+            self._start_batch(call)
         elif call.place.is_provider:
-            owner.deliver(CloudDelivery(owner, dispatcher, call, owner.body))
+            self._start_at_provider(call, owner)
         else:
             owner.deliver(Delivery(owner, dispatcher, call, owner.body))
+
+    def _start_batch(self, call: Call[LiveBackend]) -> None:
+        dispatcher = self._dispatcher
+        batch = BatchCall(dispatcher, call)
+        dispatcher.batches.add(batch)
+        for piece in call.slices:
+            exchange = piece.work.owner
+            if isinstance(exchange, Exchange):
+                if exchange.batches is not None:
+                    exchange.batches.add(batch)
+                exchange.decision = (call.policy, call.reason)
+                if piece.work.state == "placed":
+                    exchange.wait_for("batched", dispatcher.limits.total_s)
+        batch.start()
+
+    def _start_at_provider(self, call: Call[LiveBackend], owner: Exchange) -> None:
+        dispatcher = self._dispatcher
+        cloud = dispatcher.fleet.cloud
+        if call.slices and cloud is not None:
+            dimension = _dimension(cloud, dispatcher.fleet.routes.get(call.lane.model))
+            owner.deliver(CloudEmbedding(owner, dispatcher, call, owner.body, dimension))
+        else:
+            owner.deliver(CloudDelivery(owner, dispatcher, call, owner.body))
 
     def alternative(
         self, call: Call[LiveBackend], tried: tuple[LiveBackend, ...]
@@ -252,18 +235,17 @@ class Admission:
             return
         for lane in tuple(scheduler.lanes.values()):
             route = fleet.routes.get(lane.model)
-            cause = self._cause(route) if route is not None else None
-            if route is None or cause is None:
+            if route is None or route.cause is None:
                 continue
             for work in lane.queue.waiting():
                 if isinstance(work, EmbeddingWork) and work.taken:
                     continue  # a part of it is on its way to an engine
                 owner = work.owner
                 path = owner.head.path if isinstance(owner, Exchange) else b""
-                if fleet.cloud.answers(route.model, route.role, path, cause):
+                if fleet.cloud.answers(route.model, route.role, path, route.cause):
                     scheduler.cancel(lane, work)
                     if isinstance(owner, Exchange):
-                        self._send_to_cloud(owner, route, work, cause)
+                        self._send_to_cloud(owner, route, work, route.cause)
 
     def forgive(self) -> None:
         """Let what waits go to those that have failed it, where there are no others any more."""
@@ -297,6 +279,17 @@ class Admission:
             f"{self._dispatcher.scheduler.settings.queue.max_wait_s:g} s "
             "(spec.scheduling.queue.maxWaitSeconds)",
             "queue_timeout",
+        )
+
+    def _unrouted(self, model: str, key: ApiKey | None) -> RouterError:
+        """The refusal of a request for what is no model of the table."""
+        dispatcher = self._dispatcher
+        if dispatcher.fleet.table.version:
+            return self._unknown(model, key)
+        return Unavailable(
+            "this router has no routing table yet: GET /ready says why",
+            "no_table",
+            retry_after_s=dispatcher.jittered(dispatcher.limits.retry_after_s),
         )
 
     def _unknown(self, model: str, key: ApiKey | None) -> UnknownModel:

@@ -7,7 +7,7 @@ from operator import attrgetter
 from sagepool_crds.pool import Role
 from sagepool_engines.dialects import EngineLoad
 from sagepool_router.backend import LiveBackend, Standing, State
-from sagepool_router.cloud import Cloud, CloudKey
+from sagepool_router.cloud import Cause, Cloud, CloudKey
 from sagepool_router.counters import Counters, ModelCounters
 from sagepool_router.limits import Limits
 from sagepool_router.picker import Seat
@@ -49,9 +49,10 @@ class LiveRoute:
 
     __slots__ = (
         "absence",
+        "cause",
         "counters",
         "dimension",
-        "is_starting",
+        "is_suspended",
         "lane",
         "members",
         "model",
@@ -62,6 +63,7 @@ class LiveRoute:
     def __init__(
         self,
         route: ModelRoute,
+        table: RoutingTable,
         members: tuple[LiveBackend, ...],
         lane: Lane[LiveBackend],
         dimension: int | None,
@@ -71,7 +73,9 @@ class LiveRoute:
         self.model = route.name
         self.role = route.role
         self.absence = route.absence
-        self.is_starting = route.is_starting
+        self.is_suspended = table.suspended and table.source != "cloud"
+        self.cause = _cause(route, table)
+        """Why no instance of the pool is to answer; None: one is."""
         self.dimension = dimension
         """Length of its embeddings, of late; None: not known."""
         self.counters = counters
@@ -204,6 +208,7 @@ class Fleet:
         self.routes = {
             name: LiveRoute(
                 route,
+                table,
                 members[route.name],
                 scheduler.lanes[route.name, route.role],
                 self._dimensions.get(route.name),
@@ -269,6 +274,14 @@ class Fleet:
             )
             for b in backends
         )
+
+
+def _cause(route: ModelRoute, table: RoutingTable) -> Cause | None:
+    if table.source == "cloud":
+        return "source"
+    if route.backends:
+        return None
+    return "starting" if route.is_starting else "absent"
 
 
 def _shared_devices(backends: Iterable[Backend]) -> Mapping[str, None]:

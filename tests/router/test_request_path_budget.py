@@ -65,9 +65,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3669, 113),
-    embedding: Cost(3987, 128),
-    stream: Cost(3763, 119),
+    chat: Cost(3581, 109),
+    embedding: Cost(3898, 124),
+    stream: Cost(3674, 115),
     chunk: Cost(132, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""

@@ -35,7 +35,6 @@ class Lane(Generic[CandidateT]):
         "_adapts",
         "_demotes",
         "_policy",
-        "_settings",
         "companies",
         "expected_output",
         "is_served",
@@ -47,6 +46,7 @@ class Lane(Generic[CandidateT]):
         "placement",
         "queue",
         "rate",
+        "settings",
         "shares",
     )
 
@@ -66,7 +66,7 @@ class Lane(Generic[CandidateT]):
         """It is being served: releases meanwhile need not serve it again."""
         self.merges = False
         """Embedding requests travel together and are split."""
-        self._settings = settings
+        self.settings = settings
         self._adaptive = AdaptiveChoice()
         self._adapts = False
         self._demotes = False
@@ -82,7 +82,7 @@ class Lane(Generic[CandidateT]):
 
     def configure(self, settings: SchedulingSettings) -> None:
         """Follow a change of the pool: what waits is ordered anew and nothing is lost."""
-        self._settings = settings
+        self.settings = settings
         self.outlook.targets = settings.targets
         self._select()
         self._rerank()
@@ -119,7 +119,7 @@ class Lane(Generic[CandidateT]):
     def _select(self) -> bool:
         """Use the policy that settings and adaptive choice name; True if it is another one."""
         before = self._policy
-        settings = self._settings
+        settings = self.settings
         parts: list[str] = []
         name: LlmPolicyName
         if settings.policy == "hybrid":
@@ -209,7 +209,7 @@ class Lane(Generic[CandidateT]):
         self, work: EmbeddingWork[CandidateT], now: float
     ) -> Sequence[Slice[CandidateT]]:
         """The texts that go with work that is due; who is complete leaves the queue."""
-        settings = self._settings
+        settings = self.settings
         if not self.merges:
             self.take(work, now)
             self.companies.remove(work)
@@ -231,7 +231,7 @@ class Lane(Generic[CandidateT]):
         """Whether a call of these has no room for another text of its mean size."""
         texts = sum(piece.end - piece.begin for piece in slices)
         tokens = sum(sum(piece.work.text_tokens[piece.begin : piece.end]) for piece in slices)
-        settings = self._settings
+        settings = self.settings
         return (
             texts >= settings.embedding_batch_size
             or tokens + tokens // texts > settings.embedding_batch_tokens
@@ -283,7 +283,7 @@ class Lane(Generic[CandidateT]):
 
     def is_large(self, work: EmbeddingWork[CandidateT]) -> bool:
         """It has to be cut into several calls, as far as is known."""
-        settings = self._settings
+        settings = self.settings
         return (
             self.merges
             and work.texts > 1
@@ -301,7 +301,7 @@ class Lane(Generic[CandidateT]):
         What need not wait for company is a full call, or one that has waited. If there is none:
         the seconds until there will be.
         """
-        settings = self._settings
+        settings = self.settings
         wait_s = settings.max_embedding_wait_s
         if not self.merges or not wait_s or work.parameters is None:
             return work, 0.0
