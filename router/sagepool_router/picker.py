@@ -95,10 +95,8 @@ class LeastLoaded(Generic[MemberT]):
             return None
         buckets = self._buckets
         lowest = self._lowest
-        while not buckets[lowest]:
-            lowest += 1
-        self._lowest = lowest
-        bucket = buckets[lowest]
+        while not (bucket := buckets[lowest]):
+            self._lowest = lowest = lowest + 1
         size = len(bucket)
         choice = bucket[int(self._random() * size) if size > 1 else 0].member
         if excluded and choice in excluded:
@@ -122,6 +120,7 @@ class LeastLoaded(Generic[MemberT]):
         new = _FULL if in_flight >= capacity else self._score(member)
         if new == old:
             return
+        seat.load = new
         buckets = self._buckets
         if old != _FULL:  # the last of the bucket takes the free place
             bucket = buckets[old]
@@ -131,7 +130,6 @@ class LeastLoaded(Generic[MemberT]):
                 last.position = seat.position
         else:
             self.open += 1
-        seat.load = new
         if new == _FULL:
             self.open -= 1
             return

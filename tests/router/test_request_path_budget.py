@@ -65,9 +65,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3581, 109),
-    embedding: Cost(3898, 124),
-    stream: Cost(3674, 115),
+    chat: Cost(3573, 108),
+    embedding: Cost(3890, 122),
+    stream: Cost(3666, 114),
     chunk: Cost(132, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""

@@ -253,20 +253,15 @@ class Placement(Generic[CandidateT]):
             unwanted: Unwanted[CandidateT] = excluded
             if rule == "cheapest":
                 unwanted = _Unfit(excluded, work.deadline_at - now)
-            place = self._place_by_key(self._tiers[0], work, unwanted)
-            if place is not None:
-                return Choice(place, "affinity")
-        return self.least_loaded(excluded)
-
-    def least_loaded(self, excluded: Collection[CandidateT] = ()) -> Choice[CandidateT] | None:
-        """The least loaded member with room, the specialised before the others."""
+            warm = self._place_by_key(self._tiers[0], work, unwanted)
+            if warm is not None:
+                return Choice(warm, "affinity")
         tiers = self._tiers
-        place = tiers[0].pick(excluded)
-        if len(tiers) == 1:
-            return Choice(place, "least_loaded") if place is not None else None
-        if place is not None:
-            return Choice(place, "specialized")
-        return self._chosen(tiers[1].pick(excluded), "least_loaded")
+        for tier in tiers:
+            place = tier.pick(excluded)
+            if place is not None:
+                return Choice(place, "least_loaded" if tier is tiers[-1] else "specialized")
+        return None
 
     def idle(self) -> Choice[CandidateT] | None:
         """A member with nothing in flight, the specialised before the others."""
