@@ -157,7 +157,7 @@ class Accounts:
         started_at = exchange.started_at
         if delivery is not None and delivery.relay is not None:
             counters.chunks += delivery.relay.reads
-            counters.first_byte_seconds.observe(delivery.first_byte_at - started_at)
+            counters.first_byte_seconds.observe(delivery.relay.opened_at - started_at)
         elif exchange.work is not None and status < _ERRORS:
             counters.first_byte_seconds.observe(now - started_at)
         if status < _ERRORS:
@@ -213,7 +213,7 @@ def _log(
     place = work.place if work is not None else None
     call = delivery.call if delivery is not None else None
     policy, reason = exchange.decision if call is None else (call.policy, call.reason)
-    first_byte_at = delivery.first_byte_at if delivery is not None else 0.0
+    relay = delivery.relay if delivery is not None else None
     _logger.info(
         "request",
         extra={
@@ -228,7 +228,7 @@ def _log(
             "key": key.name if key is not None else "",
             "priority": work.priority if work is not None else None,
             "waited_ms": _ms(work.placed_at - work.arrived_at) if place and work else None,
-            "first_byte_ms": _ms(first_byte_at - exchange.started_at) if first_byte_at else None,
+            "first_byte_ms": _ms(relay.opened_at - exchange.started_at) if relay else None,
             "total_ms": _ms(now - exchange.started_at),
             "prompt_tokens": usage.prompt_tokens if usage is not None else None,
             "completion_tokens": usage.completion_tokens if usage is not None else None,

@@ -101,15 +101,18 @@ class Attempts(ABC):
         if connection is None:
             self._connect()
         else:
-            self._attach(connection)
+            self.connected(connection)
 
     def awaits_connection(self, backend: LiveBackend) -> bool:
         """Whether a connection to this backend is still wanted."""
         return self.call.place is backend and self._connection is None and self._is_connecting()
 
     def connected(self, connection: UpstreamConnection) -> None:
-        """A new connection to the backend is open."""
-        self._attach(connection)
+        """There is a connection to the backend, a new one or an idle one: send the request."""
+        self._connection = connection
+        self._is_sent = True
+        self._enter("waiting", self._dispatcher.limits.first_byte_s)
+        connection.send(self, self._head(), self._body)
 
     def connect_failed(self, reason: str) -> None:
         """The backend could not be reached."""
@@ -143,12 +146,6 @@ class Attempts(ABC):
         # an attempt has a limit of its own; this one is for the case that it is lost
         self._enter("connecting", 2 * self._dispatcher.limits.connect_s)
         self._dispatcher.connect(self, self.call.place)
-
-    def _attach(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        self._is_sent = True
-        self._enter("waiting", self._dispatcher.limits.first_byte_s)
-        connection.send(self, self._head(), self._body)
 
     def _retry(self, cause: Cause, *, is_full: bool = False) -> bool:
         """Have another backend do it, if rules, fleet and budget have one: now, or when it has

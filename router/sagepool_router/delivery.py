@@ -34,7 +34,7 @@ class Delivery(Attempts):
         body: what is sent.
     """
 
-    __slots__ = ("_exchange", "_held", "first_byte_at", "relay")
+    __slots__ = ("_exchange", "_held", "relay")
 
     def __init__(
         self,
@@ -46,7 +46,6 @@ class Delivery(Attempts):
         super().__init__(dispatcher, call, body)
         self.relay: AnswerRelay | None = None
         """The answer, once its first byte has gone to the client."""
-        self.first_byte_at = 0.0
         self._exchange = exchange
         self._held = b""
         """The beginning of a stream whose first event is incomplete, or of an error."""
@@ -70,11 +69,6 @@ class Delivery(Attempts):
             request.request_id,
             len(self._body),
         )
-
-    def _attach(self, connection: UpstreamConnection) -> None:
-        super()._attach(connection)
-        if self._exchange.client.is_write_paused:
-            connection.pause_reading()
 
     def _fail(self, error: RouterError) -> None:
         self._exchange.fail(error)
@@ -114,7 +108,8 @@ class Delivery(Attempts):
                 self._rewrite_error(connection)
             relay = self._open_answer(connection, self._held)
         if relay is not None:
-            relay.close()
+            if relay.is_chunked:
+                relay.close()
             self._exchange.end(relay.status)
 
     def engine_failed(self, reason: str) -> None:
@@ -166,37 +161,39 @@ class Delivery(Attempts):
 
     def _open_answer(self, connection: UpstreamConnection, data: bytes) -> AnswerRelay:
         """Write the first byte: from here on there is no other way."""
-        exchange = self._exchange
-        dispatcher = self._dispatcher
-        call = self.call
-        backend = call.place
-        request = exchange.head
-        status = connection.status
+        exchange, dispatcher, call = self._exchange, self._dispatcher, self.call
+        client, backend = exchange.client, call.place
         if backend.failures and not self._is_failure:
             backend.succeeded()
         is_chunked = not connection.is_sized
-        if is_chunked and request.is_http10:
+        if is_chunked and exchange.head.is_http10:
             is_chunked = False  # HTTP/1.0 knows no chunks: the body ends by closing
             exchange.keep_alive = False
-        key = exchange.key
-        if key is not None:
-            connection.fields.append(key.answer_fields(dispatcher.clock()))
+        now = dispatcher.clock()
+        if exchange.key is not None:
+            connection.fields.append(exchange.key.answer_fields(now))
         head = answers.answer_head(
-            status,
+            connection.status,
             connection.fields,
             backend.answer_fields(call.policy, call.reason),
-            request.request_id,
+            exchange.head.request_id,
             is_chunked,
             exchange.keep_alive,
         )
         self._body = self._held = b""
-        exchange.release_body()
-        self.first_byte_at = dispatcher.clock()
-        exchange.wait_for("streaming", dispatcher.limits.gap_s)
         self.relay = relay = AnswerRelay(
-            exchange.client.transport.write, status, is_chunked, connection.is_event_stream
+            client.transport.write,
+            connection.status,
+            is_chunked,
+            connection.is_event_stream,
+            now,
         )
-        connection.receiver = relay.pass_on
+        if not connection.is_complete:
+            connection.receiver = relay.pass_on
+            exchange.release_body()
+            exchange.wait_for("streaming", dispatcher.limits.gap_s)
+            if client.is_write_paused:
+                connection.pause_reading()
         relay.open(head, data)
         if connection.is_event_stream:
             dispatcher.scheduler.answered(call)

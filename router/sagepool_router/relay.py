@@ -16,9 +16,18 @@ class AnswerRelay:
         status: of the answer.
         is_chunked: the body is sent in chunks; otherwise as it is.
         is_event_stream: a failure can be told as an event.
+        opened_at: clock time of its first byte.
     """
 
-    __slots__ = ("_is_chunked", "_is_event_stream", "_tail", "_write", "reads", "status")
+    __slots__ = (
+        "_is_event_stream",
+        "_tail",
+        "_write",
+        "is_chunked",
+        "opened_at",
+        "reads",
+        "status",
+    )
 
     def __init__(
         self,
@@ -26,14 +35,17 @@ class AnswerRelay:
         status: int,
         is_chunked: bool,
         is_event_stream: bool,
+        opened_at: float,
     ) -> None:
         self.status = status
+        self.opened_at = opened_at
+        self.is_chunked = is_chunked
+        """`close` has to end it."""
         self.reads = 0
         """Reads passed on: a metric, and the sign of life that the sweep looks at."""
         self._tail: list[bytes] = []
         """The last reads; the token usage stands at the end of an answer."""
         self._write = write
-        self._is_chunked = is_chunked
         self._is_event_stream = is_event_stream
 
     def open(self, head: bytes, data: bytes) -> None:
@@ -41,7 +53,7 @@ class AnswerRelay:
         if data:
             self.reads = 1
             self._tail = [data[-TAIL_BYTES:]]
-            if self._is_chunked:
+            if self.is_chunked:
                 data = answers.chunk(data)
         self._write(head + data)
 
@@ -49,15 +61,14 @@ class AnswerRelay:
         """Write the next part of the body: the hottest lines of the router."""
         self.reads += 1
         keep_tail(self._tail, data)
-        if self._is_chunked:
+        if self.is_chunked:
             self._write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._write(data)
 
     def close(self) -> None:
-        """The answer is complete."""
-        if self._is_chunked:
-            self._write(answers.LAST_CHUNK)
+        """All of a chunked answer's body is written."""
+        self._write(answers.LAST_CHUNK)
 
     def usage(self) -> Usage | None:
         """The tokens that the answer says it cost, if it does."""
@@ -74,5 +85,5 @@ class AnswerRelay:
         event = answers.error_event(error, kind)
         if self._tail and not self._tail[-1].endswith((b"\n\n", b"\r\n\r\n")):
             event = b"\n\n" + event  # ends what was broken off in the middle of an event
-        self._write(answers.chunk(event) if self._is_chunked else event)
+        self._write(answers.chunk(event) if self.is_chunked else event)
         return True

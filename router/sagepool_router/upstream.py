@@ -126,7 +126,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_waits",
         "_in_head",
         "_is_chunked",
-        "_is_complete",
         "_is_reading",
         "_is_reused",
         "_keeps_alive",
@@ -135,6 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "fields",
         "idle_since",
+        "is_complete",
         "is_event_stream",
         "is_sized",
         "receiver",
@@ -157,6 +157,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_sized = False
         """The body's length is known: by its field, or because the status allows no body."""
         self.is_event_stream = False
+        self.is_complete = False
+        """All of the answer has come; true already while the sink gets the last of it."""
         self._pool = pool
         self._parser: httptools.HttpResponseParser | None = None
         self._pieces: list[bytes] = []
@@ -172,7 +174,6 @@ class UpstreamConnection(asyncio.Protocol):
         """The head is complete and the sink has not been told."""
         self._has_begun = False
         """The sink has been told of the head."""
-        self._is_complete = False
         self._keeps_alive = False
 
     # What a sink does with it.
@@ -242,7 +243,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if error is not None:
             self._end_broken(sink, error)
-        elif self._is_complete:
+        elif self.is_complete:
             # not in on_message_complete: the rest of the read would go to the next request
             self._release(sink)
 
@@ -266,7 +267,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """An answer begins, maybe an informational one."""
-        if self._is_complete:
+        if self.is_complete:
             raise _SecondAnswerError
         self.fields = []
         self.is_sized = self.is_event_stream = self._is_chunked = False
@@ -308,7 +309,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer is complete; only here does the parser know whether it may be reused."""
         if self._parser is not None and (self._head_waits or self._has_begun):
-            self._is_complete = True
+            self.is_complete = True
             self._keeps_alive = self._parser.should_keep_alive()
 
     def _has_read_head(self, sink: AnswerSink, read_bytes: int) -> None:
@@ -328,7 +329,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _release(self, sink: AnswerSink) -> None:
         self.sink = None
         self.receiver = _discard
-        self._is_complete = False
+        self.is_complete = False
         transport = self.transport
         # an engine may answer before it has read the whole request: that connection is done
         if self._keeps_alive and not transport.get_write_buffer_size():
@@ -353,7 +354,7 @@ class UpstreamConnection(asyncio.Protocol):
             _logger.error("upstream callback failed", exc_info=cause)
         if isinstance(error, _HeadTooLargeError):
             sink.engine_failed("the head of the engine's answer is too large")
-        elif self._is_complete:
+        elif self.is_complete:
             sink.finish()
         else:
             sink.engine_failed("the engine sent an invalid response")

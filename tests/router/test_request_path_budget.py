@@ -65,9 +65,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3573, 108),
-    embedding: Cost(3890, 122),
-    stream: Cost(3666, 114),
+    chat: Cost(3528, 105),
+    embedding: Cost(3845, 120),
+    stream: Cost(3657, 113),
     chunk: Cost(132, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""
