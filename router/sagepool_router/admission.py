@@ -49,7 +49,7 @@ class Admission:
         self._dispatcher = dispatcher
         self._affinity = Affinity()
 
-    def submit(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> None:
+    def submit(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Have a complete request placed, now or when it is its turn.
 
         Raises:
@@ -57,7 +57,7 @@ class Admission:
         """
         dispatcher = self._dispatcher
         head = exchange.head
-        facts = classify(endpoint, body, head)
+        facts = classify(endpoint, exchange.body, head)
         key = exchange.key
         route = dispatcher.fleet.routes.get(facts.model)
         if route is None:
@@ -73,7 +73,8 @@ class Admission:
             exchange.prompt_tokens = facts.prompt_tokens
         exchange.route = route
         exchange.work = work
-        exchange.body = body if facts.model == route.model else rename(body, head, route.model)
+        if facts.model != route.model:
+            exchange.body = rename(exchange.body, head, route.model)
         if facts.deadline_s is not None:
             exchange.set_deadline(facts.deadline_s)
             work.deadline_at = exchange.expires_at

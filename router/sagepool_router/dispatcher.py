@@ -6,6 +6,7 @@ uvicorn's lifespan state under the key "dispatcher".
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 import ssl
@@ -116,7 +117,7 @@ class Dispatcher:
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._request_id_start = secrets.token_hex(5).encode() + b"-"
-        self._request_count = 0
+        self._request_numbers = itertools.count(1)
 
     # Life.
 
@@ -174,8 +175,7 @@ class Dispatcher:
 
     def next_request_id(self) -> bytes:
         """An id for a request that has none."""
-        self._request_count += 1
-        return self._request_id_start + b"%x" % self._request_count
+        return b"%b%x" % (self._request_id_start, next(self._request_numbers))
 
     def overload(self, what: str) -> Unavailable:
         """The refusal of a request because this process has too many of something."""
@@ -264,10 +264,9 @@ class Dispatcher:
             self._tls = ssl.create_default_context()
         return self._tls
 
-    def forget(self, exchange: Exchange) -> None:
-        """The exchange has ended."""
-        self.exchanges.discard(exchange)
-        if self.is_draining and not self.exchanges:
+    def note_drained(self) -> None:
+        """Tell `drain` if the last request has ended."""
+        if not self.exchanges:
             self._drained.set()
 
     def _sweep(self) -> None:

@@ -54,10 +54,10 @@ class Exchange:
         head: the request's head.
         keep_alive: the client's connection may serve another request after this one.
         refusal: the answer, if it is known already; nothing is sent to an engine then.
+        key: whose it is, where the pool asks for keys.
     """
 
     __slots__ = (
-        "_body",
         "_body_pieces",
         "_deadline_timer",
         "_delivery",
@@ -95,6 +95,7 @@ class Exchange:
         head: RequestHead,
         keep_alive: bool,
         refusal: RouterError | None = None,
+        key: ApiKey | None = None,
     ) -> None:
         self.client = client
         self.head = head
@@ -108,14 +109,14 @@ class Exchange:
         """Whom it is for, once that is known."""
         self.work: Work[LiveBackend] | None = None
         """What the scheduler has of it."""
-        self.key: ApiKey | None = None
-        """Whose it is, where the pool asks for keys."""
+        self.key = key
         self.prompt_tokens = 0
         """Estimated."""
         self.charged_tokens = 0
         """What the key was charged, until it is told of the end."""
         self.body = b""
-        """The request's body while it may have to be sent."""
+        """The request's body while it may have to be sent; while it comes in, its first piece,
+        most often all of it."""
         self.assembly: Assembly | None = None
         """Its embeddings, if its texts travel with others' or in parts."""
         self.batches: set[BatchCall] | None = None
@@ -128,8 +129,6 @@ class Exchange:
         self._endpoint = endpoint
         self._refusal = refusal
         self._delivery: Delivery | None = None
-        self._body = b""
-        """The body's first piece, most often all of it."""
         self._body_pieces: RequestBody | None = None
         """The whole body, if it has come in more than one."""
         self._held_bytes = 0
@@ -167,16 +166,16 @@ class Exchange:
         limits = dispatcher.limits
         size = len(piece)
         if not self._held_bytes:
-            self._body = piece
+            self.body = piece
         elif self._body_pieces is None:
-            self._body_pieces = RequestBody(self._body, piece)
+            self._body_pieces = RequestBody(self.body, piece)
         else:
             self._body_pieces.add(piece)
-        self._held_bytes += size
-        dispatcher.held_body_bytes += size
-        if self._held_bytes > limits.max_body_bytes:
+        self._held_bytes = own = self._held_bytes + size
+        dispatcher.held_body_bytes = total = dispatcher.held_body_bytes + size
+        if own > limits.max_body_bytes:
             raise body_too_large(limits)
-        if dispatcher.held_body_bytes > limits.body_budget_bytes:
+        if total > limits.body_budget_bytes:
             raise dispatcher.overload("request bodies in memory")
 
     def complete_body(self) -> None:
@@ -224,10 +223,9 @@ class Exchange:
         try:
             if self._refusal is not None or self._endpoint is None:
                 raise self._refusal or RouterError("no route", "internal_error")
-            pieces = self._body_pieces
-            body = self._body if pieces is None else pieces.take()
-            self._body = b""
-            self._dispatcher.admission.submit(self, self._endpoint, body)
+            if self._body_pieces is not None:
+                self.body = self._body_pieces.take()
+            self._dispatcher.admission.submit(self, self._endpoint)
         except RouterError as error:
             self.fail(error)
 
@@ -373,13 +371,16 @@ class Exchange:
             status: of the answer; 499 when the client has left.
             usage: what it cost, if its delivery does not know.
         """
+        dispatcher = self._dispatcher
         self.response_complete = True
         self.phase = "ended"
         if self._held_bytes:
             self.release_body()
-        delivery, self._delivery = self._delivery, None
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
-        self._dispatcher.forget(self)
-        self._dispatcher.accounts.close(self, status, delivery, usage)
+        dispatcher.exchanges.discard(self)
+        if dispatcher.is_draining:
+            dispatcher.note_drained()
+        delivery, self._delivery = self._delivery, None
+        dispatcher.accounts.close(self, status, delivery, usage)
         self.client.exchange_ended(self)

@@ -7,7 +7,7 @@ them. Serve with uvicorn(http=InferenceProtocol, ws="none").
 
 import asyncio
 import logging
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -217,14 +217,13 @@ class InferenceProtocol(HttpToolsProtocol):
     def _begin_exchange(self, endpoint: Endpoint) -> None:
         dispatcher = self._dispatcher
         parser = self.parser
-        head = request_head.read_head(
-            endpoint.path, parser.get_method(), parser.get_http_version(), self.headers
-        )
-        head.request_id = head.request_id or dispatcher.next_request_id()
+        method, version = parser.get_method(), parser.get_http_version()
+        head = request_head.read_head(endpoint.path, method, version, self.headers)
+        if not head.request_id:
+            head.request_id = dispatcher.next_request_id()
         key, refusal = dispatcher.look_at(head)
         is_kept = not head.is_http10 and parser.should_keep_alive() and not dispatcher.is_draining
-        exchange = Exchange(self, dispatcher, endpoint, head, is_kept, refusal)
-        exchange.key = key
+        exchange = Exchange(self, dispatcher, endpoint, head, is_kept, refusal, key)
         self._receiving = exchange
         self._enqueue(exchange)
         if refusal is not None and not head.has_no_body:
@@ -233,7 +232,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def _enqueue(self, exchange: Exchange) -> None:
         """It is the exchange's turn if nothing before it is unanswered."""
         newest = self.cycle
-        self.cycle = cast("RequestResponseCycle", exchange)
+        self.cycle = exchange  # type: ignore[assignment]  # it has what uvicorn reads of a cycle
         if newest is None or newest.response_complete:
             self._answering = exchange
             exchange.take_turn()
@@ -272,7 +271,8 @@ class InferenceProtocol(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         if exchange.keep_alive:
-            self._await_next()
+            if self.pipeline or self.flow.read_paused:
+                self._await_next()
             return
         self._is_stopped = True
         if exchange.is_received:

@@ -1,7 +1,7 @@
 """The head of an inference request: what of its fields matters, and what refuses it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import httptools
@@ -15,12 +15,9 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 JSON: Final = b"application/json"
 """The content-type of a request that is no form."""
 _FORM: Final = b"multipart/form-data"
-_READ: Final = frozenset(
+_RARE: Final = frozenset(
     (
-        b"authorization",
         b"content-encoding",
-        b"content-length",
-        b"content-type",
         b"expect",
         b"transfer-encoding",
         b"x-api-key",
@@ -32,6 +29,7 @@ _READ: Final = frozenset(
         b"x-session-id",
     )
 )
+"""Fields that matter and that most requests do not have."""
 
 
 class RequestHead(msgspec.Struct, gc=False):
@@ -100,7 +98,7 @@ def read_head(
     version: str,
     fields: Iterable[tuple[bytes, bytes]],
 ) -> RequestHead:
-    """Read the fields that matter.
+    """Read the fields that matter. Of one that comes twice the last counts.
 
     Args:
         path: the path of the route, without a query.
@@ -112,54 +110,45 @@ def read_head(
         the head; its request id is empty if the client sent none, or one that is too long or
         has characters other than visible ASCII.
     """
-    head = RequestHead(path, method, version)
+    found = dict(fields)
+    length = found.get(b"content-length")
+    content_type = found.get(b"content-type", JSON)
+    head = RequestHead(
+        path,
+        method,
+        version,
+        content_length=None if length is None else int(length),  # llhttp takes digits only
+        authorization=found.get(b"authorization"),
+    )
+    # told apart here, not by the route: an engine must not get a form as JSON
+    if content_type != JSON and content_type[: len(_FORM)].lower() == _FORM:
+        head.content_type = content_type
+        head.is_multipart = True
     if version != "1.1":
         head.is_http10 = version == "1.0"
-    for name, value in fields:
-        if name not in _READ:
-            continue
-        if name == b"content-length":
-            head.content_length = int(value)  # digits only: llhttp has refused all else
-        elif name == b"content-type":
-            # told apart here, not by the route: an engine must not get a form as JSON
-            if value != JSON and value[: len(_FORM)].lower() == _FORM:
-                head.content_type = value
-                head.is_multipart = True
-        elif name == b"authorization":
-            head.authorization = value
-        else:
-            _read_rare_field(head, name, value)
+    if not _RARE.isdisjoint(found):
+        _read_rare_fields(head, found)
     return head
 
 
-def _read_rare_field(head: RequestHead, name: bytes, value: bytes) -> None:
-    if name == b"x-request-id":
-        if _REQUEST_ID.fullmatch(value):
-            head.request_id = value
-    elif name == b"x-api-key":  # as Anthropic's clients say it
-        head.authorization = head.authorization or b"Bearer " + value
-    elif name == b"transfer-encoding":
+def _read_rare_fields(head: RequestHead, found: Mapping[bytes, bytes]) -> None:
+    request_id = found.get(b"x-request-id", b"")
+    if _REQUEST_ID.fullmatch(request_id):
+        head.request_id = request_id
+    api_key = found.get(b"x-api-key")
+    if api_key is not None and not head.authorization:  # as Anthropic's clients say it
+        head.authorization = b"Bearer " + api_key
+    encoding = found.get(b"transfer-encoding")
+    if encoding is not None:
         head.is_chunked = True
-        head.transfer_encoding = value.strip().lower()
-    elif name == b"content-encoding":
-        head.content_encoding = value.strip().lower()
-    elif name == b"expect":
-        head.expects_continue = value.lower() == b"100-continue"
-    else:
-        _read_own_field(head, name, value)
-
-
-def _read_own_field(head: RequestHead, name: bytes, value: bytes) -> None:
-    if name == b"x-sagepool-priority":
-        head.priority = value
-    elif name == b"x-sagepool-deadline-ms":
-        head.deadline = value
-    elif name == b"x-sagepool-budget":
-        head.budget = value
-    elif name == b"x-session-id":
-        head.session = value
-    else:
-        head.request_type = value
+        head.transfer_encoding = encoding.strip().lower()
+    head.content_encoding = found.get(b"content-encoding", b"identity").strip().lower()
+    head.expects_continue = found.get(b"expect", b"").lower() == b"100-continue"
+    head.priority = found.get(b"x-sagepool-priority")
+    head.deadline = found.get(b"x-sagepool-deadline-ms")
+    head.budget = found.get(b"x-sagepool-budget")
+    head.session = found.get(b"x-session-id")
+    head.request_type = found.get(b"x-sagepool-request-type")
 
 
 def find_refusal(head: RequestHead, limits: Limits) -> RouterError | None:

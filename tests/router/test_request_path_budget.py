@@ -65,9 +65,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3528, 105),
-    embedding: Cost(3845, 120),
-    stream: Cost(3657, 113),
+    chat: Cost(3456, 103),
+    embedding: Cost(3773, 118),
+    stream: Cost(3585, 111),
     chunk: Cost(132, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""
