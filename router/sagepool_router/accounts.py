@@ -154,14 +154,15 @@ class Accounts:
         counters.codes[status] += 1
         if exchange.error_code:
             counters.refused[exchange.error_code] += 1
-        started_at = exchange.started_at
-        if delivery is not None and delivery.relay is not None:
-            counters.chunks += delivery.relay.reads
-            counters.first_byte_seconds.observe(delivery.relay.opened_at - started_at)
+        relay = delivery.relay if delivery is not None else None
+        took_s = now - exchange.started_at
+        if relay is not None:
+            counters.chunks += relay.reads
+            counters.first_byte_seconds.observe(relay.opened_at - exchange.started_at)
         elif exchange.work is not None and status < _ERRORS:
-            counters.first_byte_seconds.observe(now - started_at)
+            counters.first_byte_seconds.observe(took_s)
         if status < _ERRORS:
-            counters.request_seconds.observe(now - started_at)
+            counters.request_seconds.observe(took_s)
         if usage is not None:
             counters.prompt_tokens += usage.prompt_tokens or 0
             counters.completion_tokens += usage.completion_tokens or 0

@@ -217,10 +217,12 @@ class Dispatcher:
         refusal = find_refusal(head, self.limits)
         if refusal is not None:
             return None, refusal
-        try:
-            key = self.identify(head.authorization)
-        except RouterError as error:
-            return None, error
+        key = None
+        if self.keys is not None or self.fleet.table.asks_for_keys:
+            try:
+                key = self.identify(head.authorization)
+            except RouterError as error:
+                return None, error
         if len(self.exchanges) >= self.limits.max_inflight:
             return key, self.overload("requests under way")
         return key, None

@@ -166,13 +166,15 @@ def find_refusal(head: RequestHead, limits: Limits) -> RouterError | None:
             status=405,
             headers={"allow": "POST"},
         )
-    if head.content_length is None and not head.is_chunked:
-        return InvalidRequest(
-            "the request has no length: send content-length or transfer-encoding: chunked",
-            "length_required",
-            status=411,
-        )
-    if head.content_length is not None and head.content_length > limits.max_body_bytes:
+    length = head.content_length
+    if length is None:
+        if not head.is_chunked:
+            return InvalidRequest(
+                "the request has no length: send content-length or transfer-encoding: chunked",
+                "length_required",
+                status=411,
+            )
+    elif length > limits.max_body_bytes:
         return body_too_large(limits)
     if head.transfer_encoding != b"chunked":
         return InvalidRequest(

@@ -165,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_reused = False
         self._is_reading = True
         self._has_heard = False
-        """A byte has come since the request was sent."""
+        """An answer has begun since the request was sent."""
         self._is_chunked = False
         self._in_head = False
         self._head_bytes = 0
@@ -223,7 +223,6 @@ class UpstreamConnection(asyncio.Protocol):
             # a 408 or a second answer: it belongs to nobody and must not meet the next request
             self.transport.abort()
             return
-        self._has_heard = True
         error: Exception | None = None
         try:
             self._parser.feed_data(data)
@@ -269,6 +268,7 @@ class UpstreamConnection(asyncio.Protocol):
         """An answer begins, maybe an informational one."""
         if self.is_complete:
             raise _SecondAnswerError
+        self._has_heard = True
         self.fields = []
         self.is_sized = self.is_event_stream = self._is_chunked = False
         self._in_head = True

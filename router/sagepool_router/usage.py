@@ -1,5 +1,6 @@
 """Token usage, read from the end of an answer without parsing what comes before it."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -8,6 +9,8 @@ TAIL_BYTES: Final = 2048
 """Enough for a usage object and what engines write after it."""
 _KEPT_READS: Final = 16
 _KEY: Final = b'"usage"'
+_BEGIN: Final = re.compile(rb'"usage"\s*:\s*\{')
+_FLAT: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
 
 
 class Usage(msgspec.Struct, gc=False):
@@ -50,26 +53,30 @@ def find_usage(text: bytes) -> Usage | None:
     """
     start = len(text)
     while (start := text.rfind(_KEY, 0, start)) >= 0:
-        colon = start + len(_KEY)
-        begin = text.find(b"{", colon)
-        if begin == colon + 1 or (begin > colon and text[colon:begin].strip() == b":"):
-            end = text.find(b"}", begin) + 1
-            if text.find(b"{", begin + 1, end) >= 0:
-                end = _end_of_nested(text, begin, end)
-            if end:
-                try:
-                    usage = _decode(text[begin:end])
-                    if usage.prompt_tokens is None and usage.completion_tokens is None:
-                        other = _decode_other(text[begin:end])
-                        return Usage(other.input_tokens, other.output_tokens)
-                    return usage
-                except msgspec.DecodeError:
-                    return None
+        flat = _FLAT.match(text, start)
+        found = flat[1] if flat is not None else _find_nested(text, start)
+        if found:
+            try:
+                usage = _decode(found)
+                if usage.prompt_tokens is None and usage.completion_tokens is None:
+                    other = _decode_other(found)
+                    return Usage(other.input_tokens, other.output_tokens)
+            except msgspec.DecodeError:
+                return None
+            return usage
     return None
 
 
-def _end_of_nested(text: bytes, begin: int, end: int) -> int:
-    """Where an object of objects ends, 0 if it does not; usage has no texts with braces in it."""
-    while end and text.count(b"{", begin, end) != text.count(b"}", begin, end):
-        end = text.find(b"}", end) + 1
-    return end
+def _find_nested(text: bytes, start: int) -> bytes:
+    """The object of a key, with objects in it; empty if it does not end, or is none.
+
+    Usage has no texts with braces in it.
+    """
+    key = _BEGIN.match(text, start)
+    if key is None:
+        return b""
+    begin = end = key.end() - 1
+    while end := text.find(b"}", end) + 1:
+        if text.count(b"{", begin, end) == text.count(b"}", begin, end):
+            return text[begin:end]
+    return b""

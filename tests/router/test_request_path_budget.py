@@ -65,10 +65,10 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3456, 103),
-    embedding: Cost(3773, 118),
-    stream: Cost(3585, 111),
-    chunk: Cost(132, 4),
+    chat: Cost(3417, 102),
+    embedding: Cost(3734, 116),
+    stream: Cost(3573, 110),
+    chunk: Cost(129, 4),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""
 _MARGIN: Final = 1.05
