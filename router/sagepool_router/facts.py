@@ -109,6 +109,17 @@ def classify(endpoint: Endpoint, body: bytes, head: RequestHead) -> RequestFacts
             read, prompt_tokens, max_tokens, texts = _READERS[endpoint.kind](body)
         except bodies.UNREADABLE as error:
             raise validation.unreadable(error, body) from None
+    if not head.has_wishes and not read.user:  # as most
+        return RequestFacts(
+            read.model,
+            endpoint.kind,
+            texts,
+            prompt_tokens,
+            max_tokens,
+            read.stream is True,
+            request_type=endpoint.request_type,
+            body=read,
+        )
     priority, deadline, session = head.priority, head.deadline, head.session
     named_type = head.request_type
     return RequestFacts(

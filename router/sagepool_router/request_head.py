@@ -15,13 +15,8 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 JSON: Final = b"application/json"
 """The content-type of a request that is no form."""
 _FORM: Final = b"multipart/form-data"
-_RARE: Final = frozenset(
+_WISHES: Final = frozenset(
     (
-        b"content-encoding",
-        b"expect",
-        b"transfer-encoding",
-        b"x-api-key",
-        b"x-request-id",
         b"x-sagepool-budget",
         b"x-sagepool-deadline-ms",
         b"x-sagepool-priority",
@@ -29,6 +24,14 @@ _RARE: Final = frozenset(
         b"x-session-id",
     )
 )
+"""What a client may ask for."""
+_RARE: Final = _WISHES | {
+    b"content-encoding",
+    b"expect",
+    b"transfer-encoding",
+    b"x-api-key",
+    b"x-request-id",
+}
 """Fields that matter and that most requests do not have."""
 
 
@@ -49,6 +52,8 @@ class RequestHead(msgspec.Struct, gc=False):
     is_multipart: bool = False
     """The body is multipart/form-data."""
     authorization: bytes | None = None
+    has_wishes: bool = False
+    """One of the next five is there."""
     session: bytes | None = None
     request_type: bytes | None = None
     priority: bytes | None = None
@@ -149,6 +154,7 @@ def _read_rare_fields(head: RequestHead, found: Mapping[bytes, bytes]) -> None:
     head.budget = found.get(b"x-sagepool-budget")
     head.session = found.get(b"x-session-id")
     head.request_type = found.get(b"x-sagepool-request-type")
+    head.has_wishes = not _WISHES.isdisjoint(found)
 
 
 def find_refusal(head: RequestHead, limits: Limits) -> RouterError | None:

@@ -299,7 +299,7 @@ class Scheduler(Generic[InstanceT]):
         self, lane: Lane[InstanceT], work: Work[InstanceT], now: float
     ) -> Choice[InstanceT] | None:
         choice = lane.choose(work, now)
-        if choice is not None and choice.place.in_flight and lane.merges:
+        if lane.merges and choice is not None and choice.place.in_flight:
             choice = lane.placement.idle() or choice  # an idle engine is given what there is
         while choice is not None and (gpu := choice.place.gpu) is not None:
             place = choice.place
