@@ -79,7 +79,8 @@ class DecisionLog(Generic[InstanceT]):
         bound = None
         if now - self._detailed_at >= _DETAILED_EVERY_S:
             self._detailed_at = now
-            rule = next(p for p in SIMPLE.values() if call.policy.endswith(p.name)).placement(work)
+            policy = next(p for p in SIMPLE.values() if call.policy.endswith(p.name))
+            rule = policy.placement(work.priority)
             comparison = call.lane.placement.comparison(work, rule, reason, place)
             options, bound = _list_best(comparison, place), comparison.bound
         self.kept.append(

@@ -10,10 +10,16 @@ from sagepool_router.scheduling.drain_rate import DrainRate
 from sagepool_router.scheduling.embedding_work import EmbeddingWork, Slice
 from sagepool_router.scheduling.fair_share import FairShare
 from sagepool_router.scheduling.placement import CandidateT, Choice, Placement
-from sagepool_router.scheduling.policies import SIMPLE, AdaptiveChoice, Outlook, Policy
+from sagepool_router.scheduling.policies import (
+    SIMPLE,
+    AdaptiveChoice,
+    Outlook,
+    PlacementRule,
+    Policy,
+)
 from sagepool_router.scheduling.settings import LlmPolicyName, SchedulingSettings
 from sagepool_router.scheduling.waiting_queue import WaitingQueue
-from sagepool_router.scheduling.work import Work
+from sagepool_router.scheduling.work import PRIORITIES, Work
 
 _NEWEST: Final = 0.1
 """Weight of the newest sample in moving averages."""
@@ -35,6 +41,7 @@ class Lane(Generic[CandidateT]):
         "_adapts",
         "_demotes",
         "_policy",
+        "_rules",
         "companies",
         "expected_output",
         "is_served",
@@ -72,6 +79,8 @@ class Lane(Generic[CandidateT]):
         self._demotes = False
         """Its policy lets late work stand back."""
         self._policy: Policy = SIMPLE["fifo"]
+        self._rules = _rules(self._policy)
+        """How places are chosen, by priority."""
         self.label = ""
         """Who decides, for people: hybrid/adaptive/fifo."""
         self.companies: Companies[CandidateT] = Companies()
@@ -134,6 +143,7 @@ class Lane(Generic[CandidateT]):
             name = self._adaptive.name
             parts.append(name)
         self._policy = SIMPLE[name]
+        self._rules = _rules(self._policy)
         self._demotes = name == "slo_aware"
         self.label = "/".join(parts)
         return self._policy is not before
@@ -317,9 +327,7 @@ class Lane(Generic[CandidateT]):
         self, work: Work[CandidateT], now: float, excluded: Collection[CandidateT] = ()
     ) -> Choice[CandidateT] | None:
         """The place for work; None while none has room."""
-        return self.placement.choose(
-            work, self._policy.placement(work), now, excluded or work.avoids
-        )
+        return self.placement.choose(work, self._rules[work.priority], now, excluded or work.avoids)
 
     def observe(self, seconds: float) -> None:
         """A request has been answered so long after its placement."""
@@ -337,3 +345,7 @@ class Lane(Generic[CandidateT]):
         for work in works:
             self.cancel(work)
         return works
+
+
+def _rules(policy: Policy) -> tuple[PlacementRule, ...]:
+    return tuple(policy.placement(priority) for priority in range(PRIORITIES))

@@ -326,7 +326,7 @@ class Scheduler(Generic[InstanceT]):
             if may_wait and now < work.arrived_at + self.settings.max_embedding_wait_s:
                 return False
         lane.pass_by(work, now)
-        self._send(lane, work, _whole(work), choice, now)
+        self._send(lane, work, () if work.kind == "llm" else _whole(work), choice, now)
         return True
 
     def _send(

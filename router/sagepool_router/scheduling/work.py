@@ -1,12 +1,14 @@
 """What waits for a place: one request, as the scheduler sees it."""
 
 from math import inf
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from sagepool_crds.pool import Role
 
+PRIORITIES: Final = 5
+"""0 (critical) to 4 (background)."""
 State: TypeAlias = Literal["new", "waiting", "placed", "done"]
 
 

@@ -19,6 +19,6 @@ class CostOptimized:
         """Never: what is late takes the fastest instance instead."""
         return False
 
-    def placement(self, work: Work[Any]) -> PlacementRule:
+    def placement(self, priority: int) -> PlacementRule:
         """The cheapest."""
         return "cheapest"

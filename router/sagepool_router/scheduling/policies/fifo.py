@@ -19,6 +19,6 @@ class Fifo:
         """Never: deadlines do not matter here."""
         return False
 
-    def placement(self, work: Work[Any]) -> PlacementRule:
+    def placement(self, priority: int) -> PlacementRule:
         """The least loaded instance."""
         return "least_loaded"

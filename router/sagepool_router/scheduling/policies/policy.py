@@ -42,8 +42,8 @@ class Policy(Protocol):
     def is_late(self, work: Work[Any], now: float, outlook: Outlook) -> bool:
         """Whether work that is due next should rather stand back, because it is too late."""
 
-    def placement(self, work: Work[Any]) -> PlacementRule:
-        """How its instance is chosen."""
+    def placement(self, priority: int) -> PlacementRule:
+        """How the instance is chosen for work of this priority."""
 
 
 def due_at(work: Work[Any], outlook: Outlook) -> float:

@@ -24,6 +24,6 @@ class Priority:
         """Never: deadlines do not matter here."""
         return False
 
-    def placement(self, work: Work[Any]) -> PlacementRule:
+    def placement(self, priority: int) -> PlacementRule:
         """Critical and high: the lowest expected latency; the others: the least loaded."""
-        return "lowest_latency" if work.priority <= _URGENT else "least_loaded"
+        return "lowest_latency" if priority <= _URGENT else "least_loaded"

@@ -35,6 +35,6 @@ class SloAware:
         """
         return work.deadline_at - outlook.service_s < now
 
-    def placement(self, work: Work[Any]) -> PlacementRule:
+    def placement(self, priority: int) -> PlacementRule:
         """The lowest expected latency."""
         return "lowest_latency"
