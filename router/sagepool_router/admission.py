@@ -78,7 +78,7 @@ class Admission:
         if facts.deadline_s is not None:
             exchange.set_deadline(facts.deadline_s)
             work.deadline_at = exchange.expires_at
-        dispatcher.budget.deposit()
+        dispatcher.budget.requests += 1
         if route.cause is None:
             self._place(exchange, route, work)
         else:

@@ -60,7 +60,7 @@ class RetryBudget:
     that one dying engine takes with it.
     """
 
-    __slots__ = ("_balance", "_clock", "_filled_at")
+    __slots__ = ("_balance", "_clock", "_filled_at", "_seen", "requests")
 
     PER_REQUEST: Final = 0.1
     PER_SECOND: Final = 3.0
@@ -70,18 +70,18 @@ class RetryBudget:
         self._clock = clock
         self._balance = self.DEPTH
         self._filled_at = clock()
-
-    def deposit(self) -> None:
-        """A request came in."""
-        if self._balance < self.DEPTH:
-            self._balance += self.PER_REQUEST
+        self.requests = 0
+        """Requests that came in; who takes them counts them here."""
+        self._seen = 0
+        """Those that have filled the bucket already."""
 
     def withdraw(self) -> bool:
         """Take one retry; False when there is none."""
         now = self._clock()
-        refilled = self._balance + (now - self._filled_at) * self.PER_SECOND
-        self._balance = min(self.DEPTH, refilled)
-        self._filled_at = now
+        refilled = (now - self._filled_at) * self.PER_SECOND
+        refilled += (self.requests - self._seen) * self.PER_REQUEST
+        self._balance = min(self.DEPTH, self._balance + refilled)
+        self._filled_at, self._seen = now, self.requests
         if self._balance < 1:
             return False
         self._balance -= 1

@@ -52,4 +52,4 @@ class Call(msgspec.Struct, Generic[InstanceT], eq=False):
     @property
     def is_full(self) -> bool:
         """Whether it carries as much as an embedding call may."""
-        return bool(self.slices) and self.lane.is_full(self.slices)
+        return self.texts > 0 and self.lane.is_full(self.slices, self.texts)

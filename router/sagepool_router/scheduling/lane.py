@@ -237,15 +237,14 @@ class Lane(Generic[CandidateT]):
                 self.take(piece.work, now, tokens)
         return slices
 
-    def is_full(self, slices: Sequence[Slice[CandidateT]]) -> bool:
-        """Whether a call of these has no room for another text of its mean size."""
-        texts = sum(piece.end - piece.begin for piece in slices)
-        tokens = sum(sum(piece.work.text_tokens[piece.begin : piece.end]) for piece in slices)
-        settings = self.settings
-        return (
-            texts >= settings.embedding_batch_size
-            or tokens + tokens // texts > settings.embedding_batch_tokens
-        )
+    def is_full(self, slices: Sequence[Slice[CandidateT]], texts: int) -> bool:
+        """Whether a call of these, so many texts, has no room for another of their mean size."""
+        if texts >= self.settings.embedding_batch_size:
+            return True
+        tokens = 0
+        for piece in slices:
+            tokens += sum(piece.work.text_tokens[piece.begin : piece.end])
+        return tokens + tokens // texts > self.settings.embedding_batch_tokens
 
     def _take_part(self, work: Work[CandidateT], tokens: int) -> None:
         """A part of a large request leaves; what is left of it is due when its flow is again."""
