@@ -76,8 +76,7 @@ class Admission:
         if facts.model != route.model:
             exchange.body = rename(exchange.body, head, route.model)
         if facts.deadline_s is not None:
-            exchange.set_deadline(facts.deadline_s)
-            work.deadline_at = exchange.expires_at
+            work.deadline_at = exchange.set_deadline(facts.deadline_s)
         dispatcher.budget.requests += 1
         if route.cause is None:
             self._place(exchange, route, work)

@@ -74,7 +74,6 @@ class Exchange:
         "client",
         "decision",
         "error_code",
-        "expires_at",
         "head",
         "is_received",
         "keep_alive",
@@ -136,7 +135,6 @@ class Exchange:
         self._reads_seen = 0
         self._wait_ends_at = inf
         self.started_at = dispatcher.clock()
-        self.expires_at = self.started_at + dispatcher.limits.total_s
         self._deadline_timer: asyncio.TimerHandle | None = None
         dispatcher.exchanges.add(self)
 
@@ -148,7 +146,7 @@ class Exchange:
         if self._refusal is not None and not self.keep_alive:
             self.fail(self._refusal)
         elif self.is_received:
-            self._proceed()
+            self.complete_body()
         elif self.head.expects_continue and self._refusal is None:
             self._invite_body()
 
@@ -179,10 +177,18 @@ class Exchange:
             raise dispatcher.overload("request bodies in memory")
 
     def complete_body(self) -> None:
-        """The body is complete."""
+        """The body is complete: place the request, if it is its turn."""
         self.is_received = True
-        if self.phase == "receiving":
-            self._proceed()
+        if self.phase != "receiving":
+            return
+        try:
+            if self._refusal is not None or self._endpoint is None:
+                raise self._refusal or RouterError("no route", "internal_error")
+            if self._body_pieces is not None:
+                self.body = self._body_pieces.take()
+            self._dispatcher.admission.submit(self, self._endpoint)
+        except RouterError as error:
+            self.fail(error)
 
     def refuse(self, error: RouterError) -> None:
         """Answer with `error` in turn and close the connection: what comes next is unreadable."""
@@ -218,17 +224,6 @@ class Exchange:
 
     # On its way.
 
-    def _proceed(self) -> None:
-        """The request is complete and it is its turn."""
-        try:
-            if self._refusal is not None or self._endpoint is None:
-                raise self._refusal or RouterError("no route", "internal_error")
-            if self._body_pieces is not None:
-                self.body = self._body_pieces.take()
-            self._dispatcher.admission.submit(self, self._endpoint)
-        except RouterError as error:
-            self.fail(error)
-
     def deliver(self, delivery: Delivery) -> None:
         """It has a place of its own: send it there."""
         self._delivery = delivery
@@ -239,18 +234,19 @@ class Exchange:
         self._delivery = None
         self.wait_for("scheduling", limit_s)
 
-    def set_deadline(self, deadline_s: float) -> None:
-        """Allow `deadline_s` from the request's head on.
+    def set_deadline(self, deadline_s: float) -> float:
+        """Allow `deadline_s` from the request's head on; returns when that ends.
 
         Deadlines are rare and may be shorter than a sweep: they have timers of their own. One
         that is later than the process' own limit does nothing.
         """
+        total_s = self._dispatcher.limits.total_s
+        if deadline_s >= total_s:
+            return self.started_at + total_s
         expires_at = self.started_at + deadline_s
-        if expires_at >= self.expires_at:
-            return
-        self.expires_at = expires_at
-        delay = max(0.0, self.expires_at - self._dispatcher.clock())
+        delay = max(0.0, expires_at - self._dispatcher.clock())
         self._deadline_timer = self._dispatcher.call_later(delay, self._expire)
+        return expires_at
 
     # Limits.
 
@@ -261,7 +257,7 @@ class Exchange:
 
     def tick(self, now: float) -> None:
         """Compare with the limits; called by the sweep."""
-        if now >= self.expires_at:
+        if now >= self.started_at + self._dispatcher.limits.total_s:
             self._expire()
             return
         if self.phase == "streaming" and self._delivery is not None:

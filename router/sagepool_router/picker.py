@@ -133,9 +133,11 @@ class LeastLoaded(Generic[MemberT]):
         if new == _FULL:
             self.open -= 1
             return
-        while len(buckets) <= new:
-            buckets.append([])
-        bucket = buckets[new]
+        try:
+            bucket = buckets[new]
+        except IndexError:  # only so often as the highest load rises
+            buckets += [[] for _ in range(len(buckets), new + 1)]
+            bucket = buckets[new]
         seat.position = len(bucket)
         bucket.append(seat)
         if new < self._lowest:
