@@ -338,12 +338,14 @@ class Scheduler(Generic[InstanceT]):
         now: float,
     ) -> None:
         place = choice.place
-        work.place = place
-        work.placed_at = now
         texts = 0
         for piece in slices:
             piece.work.place = place
+            piece.work.placed_at = now
             texts += piece.end - piece.begin
+        if not slices:
+            work.place = place
+            work.placed_at = now
         call = Call(lane, work, slices, place, lane.label, choice.reason, now, texts)
         self._enter(call, now)
         self._start(call)

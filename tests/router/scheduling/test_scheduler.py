@@ -89,6 +89,14 @@ def test_callers_behind_a_busy_engine_become_one_call() -> None:
     assert [piece.work.owner for piece in call.slices] == [str(number) for number in range(32)]
 
 
+def test_every_request_of_a_call_knows_when_it_was_placed() -> None:
+    world = World(*engines(1, "embedding", limit=1))
+    works = [world.embed() for _ in range(3)]
+    world.pass_time(2.0)
+    world.finish()
+    assert [work.placed_at for work in works] == [0.0, 2.0, 2.0]
+
+
 def test_a_text_waits_for_company_while_engines_are_busy_but_not_too_long() -> None:
     world = World(*engines(1, "embedding", limit=2), max_embedding_wait_s=0.005)
     world.embed()
