@@ -5,7 +5,7 @@ from collections.abc import Callable
 from sagepool_router import answers
 from sagepool_router.endpoints import Kind
 from sagepool_router.errors import RouterError
-from sagepool_router.usage import TAIL_BYTES, Usage, find_usage, keep_tail
+from sagepool_router.usage import KEPT_READS, TAIL_BYTES, Usage, find_usage, trim_tail
 
 
 class AnswerRelay:
@@ -21,12 +21,12 @@ class AnswerRelay:
 
     __slots__ = (
         "_is_event_stream",
-        "_tail",
         "_write",
         "is_chunked",
         "opened_at",
         "reads",
         "status",
+        "tail",
     )
 
     def __init__(
@@ -43,7 +43,7 @@ class AnswerRelay:
         """`close` has to end it."""
         self.reads = 0
         """Reads passed on: a metric, and the sign of life that the sweep looks at."""
-        self._tail: list[bytes] = []
+        self.tail: list[bytes] = []
         """The last reads; the token usage stands at the end of an answer."""
         self._write = write
         self._is_event_stream = is_event_stream
@@ -52,7 +52,7 @@ class AnswerRelay:
         """Write the head and the first of the body together."""
         if data:
             self.reads = 1
-            self._tail = [data[-TAIL_BYTES:]]
+            self.tail = [data[-TAIL_BYTES:]]
             if self.is_chunked:
                 data = answers.chunk(data)
         self._write(head + data)
@@ -60,7 +60,10 @@ class AnswerRelay:
     def pass_on(self, data: bytes) -> None:
         """Write the next part of the body: the hottest lines of the router."""
         self.reads += 1
-        keep_tail(self._tail, data)
+        tail = self.tail
+        tail.append(data)
+        if len(tail) > KEPT_READS or len(data) >= TAIL_BYTES:
+            trim_tail(tail)
         if self.is_chunked:
             self._write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
@@ -72,8 +75,7 @@ class AnswerRelay:
 
     def usage(self) -> Usage | None:
         """The tokens that the answer says it cost, if it does."""
-        tail = self._tail
-        return find_usage(tail[0] if len(tail) == 1 else b"".join(tail))
+        return find_usage(b"".join(self.tail))
 
     def break_off(self, error: RouterError, kind: Kind) -> bool:
         """Tell the error in the stream if that is possible; True if it was.
@@ -83,7 +85,7 @@ class AnswerRelay:
         if not self._is_event_stream:
             return False
         event = answers.error_event(error, kind)
-        if self._tail and not self._tail[-1].endswith((b"\n\n", b"\r\n\r\n")):
+        if self.tail and not self.tail[-1].endswith((b"\n\n", b"\r\n\r\n")):
             event = b"\n\n" + event  # ends what was broken off in the middle of an event
         self._write(answers.chunk(event) if self.is_chunked else event)
         return True

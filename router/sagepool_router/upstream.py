@@ -228,14 +228,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as parser_error:
             error = parser_error
-        if self._head_waits or self._in_head:
+        if not self._has_begun:
             self._has_read_head(sink, len(data))
             if self.sink is not sink:
                 return
         pieces = self._pieces
         if pieces:
             # one write for a read: many small ones cost four times as much
-            passed_on = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            passed_on = b"".join(pieces)
             pieces.clear()
             self.receiver(passed_on)
             if self.sink is not sink:

@@ -7,7 +7,8 @@ import msgspec
 
 TAIL_BYTES: Final = 2048
 """Enough for a usage object and what engines write after it."""
-_KEPT_READS: Final = 16
+KEPT_READS: Final = 16
+"""So many, each below `TAIL_BYTES`, are kept before their tail is trimmed."""
 _KEY: Final = b'"usage"'
 _BEGIN: Final = re.compile(rb'"usage"\s*:\s*\{')
 _FLAT: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
@@ -31,19 +32,11 @@ _decode: Final = msgspec.json.Decoder(Usage).decode
 _decode_other: Final = msgspec.json.Decoder(_OtherUsage).decode
 
 
-def keep_tail(reads: list[bytes], data: bytes) -> None:
-    """Add `data`, which came last, to the last reads of an answer.
-
-    At least the last 2 KiB are kept, and not many more than that.
-    """
-    if len(data) >= TAIL_BYTES:
-        reads.clear()
-        data = data[-TAIL_BYTES:]
-    elif len(reads) >= _KEPT_READS:
-        kept = b"".join(reads)[-TAIL_BYTES:]
-        reads.clear()
-        reads.append(kept)
-    reads.append(data)
+def trim_tail(reads: list[bytes]) -> None:
+    """Leave the last 2 KiB of an answer's last reads, in one piece."""
+    last = reads[-1]
+    tail = last if len(last) >= TAIL_BYTES else b"".join(reads)
+    reads[:] = (tail[-TAIL_BYTES:],)
 
 
 def find_usage(text: bytes) -> Usage | None:

@@ -6,18 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagepool_router.usage import Usage, find_usage, keep_tail
+from sagepool_router.relay import AnswerRelay
+from sagepool_router.usage import Usage, find_usage
 
 STREAM = b"".join(b'data: {"choices":[{"delta":{"content":"word"}}]}\n\n' for _ in range(60))
 EVENT = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}\n\n'
 END = EVENT + b"data: [DONE]\n\n"
 
 
-def usage_of(*reads: bytes) -> Usage | None:
-    tail: list[bytes] = []
+def passed_on(*reads: bytes) -> AnswerRelay:
+    relay = AnswerRelay(lambda _: None, 200, True, True, 0.0)
     for read in reads:
-        keep_tail(tail, read)
-    return find_usage(b"".join(tail))
+        relay.pass_on(read)
+    return relay
+
+
+def usage_of(*reads: bytes) -> Usage | None:
+    return passed_on(*reads).usage()
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=80))
@@ -52,10 +57,8 @@ def test_a_long_answer_in_one_read_has_its_usage_at_the_end() -> None:
 
 
 def test_what_is_kept_of_a_long_stream_stays_small() -> None:
-    tail: list[bytes] = []
-    for size in (10, 500, 5000, 1_000_000, 100) * 50:
-        keep_tail(tail, b"x" * size)
-    assert sum(len(read) for read in tail) < 64_000
+    relay = passed_on(*(b"x" * size for size in (10, 500, 5000, 1_000_000, 100) * 50))
+    assert sum(len(read) for read in relay.tail) < 64_000
 
 
 @pytest.mark.parametrize(
