@@ -19,15 +19,11 @@ _CHUNKED: Final = b"\r\ntransfer-encoding: chunked\r\n\r\n"
 _CHUNKED_CLOSE: Final = b"\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 
 
-def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
-
-
-_STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_STATUS_LINES: Final = tuple(
+    f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(1000)
+)
+"""By status: three digits are all that a parser takes."""
 
 
 def answer_head(
@@ -52,8 +48,7 @@ def answer_head(
         end = _CHUNKED if keep_alive else _CHUNKED_CLOSE
     else:
         end = _KEEP if keep_alive else _CLOSE
-    line = _STATUS_LINES.get(status) or _status_line(status)
-    return b"".join((line, *fields, backend_head, request_id, end))
+    return b"".join((_STATUS_LINES[status], *fields, backend_head, request_id, end))
 
 
 def json_answer(
@@ -76,7 +71,7 @@ def json_answer(
         head_only: the body is not sent.
     """
     return b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b%b%b" % (
-        _STATUS_LINES.get(status) or _status_line(status),
+        _STATUS_LINES[status],
         len(body),
         start,
         request_id,

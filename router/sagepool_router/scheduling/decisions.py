@@ -73,14 +73,15 @@ class DecisionLog(Generic[InstanceT]):
 
     def add(self, call: Call[InstanceT], request_id: bytes) -> None:
         """A call was placed, for this request among others; its place is charged already."""
-        now, work, place, reason = call.placed_at, call.work, call.place, call.reason
-        self.counts[call.policy, reason] += 1
+        now, work, place = call.placed_at, call.work, call.place
+        policy, reason = call.policy, call.reason
+        self.counts[policy, reason] += 1
         options: tuple[Option, ...] = ()
         bound = None
         if now - self._detailed_at >= _DETAILED_EVERY_S:
             self._detailed_at = now
-            policy = next(p for p in SIMPLE.values() if call.policy.endswith(p.name))
-            rule = policy.placement(work.priority)
+            used = next(p for p in SIMPLE.values() if policy.endswith(p.name))
+            rule = used.placement(work.priority)
             comparison = call.lane.placement.comparison(work, rule, reason, place)
             options, bound = _list_best(comparison, place), comparison.bound
         self.kept.append(
@@ -90,7 +91,7 @@ class DecisionLog(Generic[InstanceT]):
                 work.kind,
                 work.model,
                 place.name,
-                call.policy,
+                policy,
                 reason,
                 work.priority,
                 now - work.arrived_at,
