@@ -14,11 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from sagepool_crds.pool import Role
-from sagepool_router.picker import Seat
 from sagepool_router.scheduling.embedding_work import EmbeddingWork
 from sagepool_router.scheduling.lane import Lane
 from sagepool_router.scheduling.placement import latency_class
-from sagepool_router.scheduling.scheduler import AnyLane, Call, Gpu, Scheduler
+from sagepool_router.scheduling.scheduler import Call, Instance, Scheduler
 from sagepool_router.scheduling.settings import PolicyName, SchedulingSettings
 from sagepool_router.scheduling.work import Work
 
@@ -40,54 +39,17 @@ _REQUESTS: Final = 5000
 _ROUNDS: Final = 5
 
 
-class Engine:
+class Engine(Instance):
     """An instance that only counts."""
 
-    __slots__ = (
-        "capacity",
-        "gpu",
-        "in_flight",
-        "is_specialized",
-        "kind",
-        "lanes",
-        "latency_class",
-        "latency_s",
-        "name",
-        "price_per_hour",
-        "seats",
-        "tokens_per_s",
-        "unanswered",
-    )
+    __slots__ = ()
 
     def __init__(self, number: int, kind: Role, capacity: int) -> None:
-        self.name = f"engine-{number}"
-        self.kind: Role = kind
-        self.gpu: Gpu | None = None
-        self.lanes: list[AnyLane] = []
-        self.in_flight = 0
-        self.unanswered = 0
-        self.capacity = capacity
+        super().__init__(f"engine-{number}", kind, capacity)
         self.latency_s = 0.2 + number % 3 / 10
         self.latency_class = latency_class(self.latency_s)
         self.price_per_hour = 1.0 + number % 2
         self.tokens_per_s = 1000.0
-        self.is_specialized = True
-        self.seats: tuple[Seat[Engine], ...] = ()
-
-    def charge(self) -> None:
-        self.in_flight += 1
-        for seat in self.seats:
-            seat.index.update(seat)
-
-    def release(self) -> None:
-        self.in_flight -= 1
-        for seat in self.seats:
-            seat.index.update(seat)
-
-    def answered(self) -> None:
-        self.unanswered -= 1
-        for seat in self.seats:
-            seat.index.update(seat)
 
     def open_gate(self, is_open: bool) -> None:
         raise AssertionError("no GPU is shared here")

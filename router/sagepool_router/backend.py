@@ -4,11 +4,10 @@ from typing import Final, Literal, TypeAlias
 
 from sagepool_engines.dialects import EngineLoad
 from sagepool_router.limits import Limits
-from sagepool_router.picker import Seat
 from sagepool_router.scheduling.batch_limit import BatchLimit
 from sagepool_router.scheduling.concurrency import AdaptiveLimit, SlowStart
+from sagepool_router.scheduling.instance import AnySeat, Instance
 from sagepool_router.scheduling.placement import latency_class
-from sagepool_router.scheduling.scheduler import AnyLane, Gpu
 from sagepool_router.table import Backend
 from sagepool_router.upstream import CoarseClock, IdlePool
 
@@ -39,8 +38,8 @@ class Standing:
         self.last_failure = last_failure
 
 
-class LiveBackend:
-    """The live state of a table's Backend; it outlives the table. An Instance of the scheduler.
+class LiveBackend(Instance):
+    """The live state of a table's Backend; it outlives the table.
 
     Least-loaded choice loves a dead engine: nothing is ever in flight on it. So a backend that
     fails is ejected for a while, then on probation with one request at a time until one succeeds.
@@ -59,56 +58,30 @@ class LiveBackend:
         "_idle_sweeps",
         "_is_open",
         "_limits",
-        "_seats",
         "_slow_start",
         "_standings",
         "_state",
         "batch_limit",
-        "capacity",
         "concurrency",
         "ejected_until",
         "facts",
         "failures",
-        "gpu",
-        "in_flight",
         "is_provider",
-        "is_specialized",
-        "kind",
-        "lanes",
-        "latency_class",
-        "latency_s",
         "load",
-        "name",
         "pool",
-        "price_per_hour",
         "request_fields",
         "request_start",
         "skipped",
-        "tokens_per_s",
-        "unanswered",
     )
 
     def __init__(
         self, facts: Backend, limits: Limits, clock: CoarseClock, *, is_new: bool = False
     ) -> None:
+        super().__init__(facts.instance, facts.role)
         self.facts = facts
-        self.name = facts.instance
-        self.kind = facts.role
         self.price_per_hour = facts.price_per_hour
         self.is_provider = False
         """It is outside of the pool."""
-        self.is_specialized = True
-        """Its GPU serves this kind of work alone."""
-        self.gpu: Gpu | None = None
-        self.lanes: list[AnyLane] = []
-        self.in_flight = 0
-        """Calls charged to it and not yet released."""
-        self.unanswered = 0
-        """Of these, llm requests that wait for their first byte."""
-        self.latency_s = 0.0
-        """From placement to the end of a call, of late; 0: not known."""
-        self.latency_class = 0
-        self.tokens_per_s = 0.0
         self._idle_sweeps = 0
         """In a row, of late."""
         self.load: EngineLoad | None = None
@@ -121,13 +94,11 @@ class LiveBackend:
         self._is_open = True
         self._limits = limits
         self._clock = clock
-        self._seats: tuple[Seat[LiveBackend], ...] = ()
         self._standings: tuple[Standing, ...] = ()
         self._carried = 0
         """Calls that it had already when it failed: they are no probes."""
         self._state: State = "available"
         self.capacity = self._room()
-        """How many calls it may have now: 0 while ejected, one more than before on probation."""
         self.pool = IdlePool(clock, limits.pool_idle_s, limits.max_answer_head_bytes)
         self.request_start = b"POST " + facts.prefix.encode()
         """What stands before a request's path."""
@@ -174,25 +145,13 @@ class LiveBackend:
             fields + f"authorization: Bearer {key}\r\n".encode() if key else fields
         )
 
-    def charge(self) -> None:
-        """A call was placed on it."""
-        self.in_flight += 1
-        for seat in self._seats:
-            seat.index.update(seat)
-
     def release(self) -> None:
         """A call that was placed on it has ended."""
         self.in_flight -= 1
         if self._carried:
             self._carried -= 1
             self.capacity = self._room()
-        for seat in self._seats:
-            seat.index.update(seat)
-
-    def answered(self) -> None:
-        """An llm request has its first byte."""
-        self.unanswered -= 1
-        for seat in self._seats:
+        for seat in self.seats:
             seat.index.update(seat)
 
     def open_gate(self, is_open: bool) -> None:
@@ -300,12 +259,12 @@ class LiveBackend:
         found = latency_class(self.latency_s)
         if found != self.latency_class:
             self.latency_class = found
-            for seat in self._seats:
+            for seat in self.seats:
                 seat.index.update(seat)
 
     def retire(self) -> None:
         """The table has dropped it: what is under way goes on, nothing new comes."""
-        self._seats = ()
+        self.seats = ()
         self._standings = ()
         self._enter("retired")
         self.pool.close()
@@ -321,16 +280,14 @@ class LiveBackend:
             self._is_open = True
         self.capacity = self._room()
 
-    def join(
-        self, seats: tuple[Seat["LiveBackend"], ...], standings: tuple[Standing, ...] = ()
-    ) -> None:
+    def join(self, seats: tuple[AnySeat, ...], standings: tuple[Standing, ...] = ()) -> None:
         """Its part in the new table: all of it was made with its load and state as they are.
 
         Args:
             seats: in the indexes.
             standings: of its models.
         """
-        self._seats = seats
+        self.seats = seats
         self._standings = standings
 
     def _enter(self, state: State) -> None:
@@ -345,9 +302,7 @@ class LiveBackend:
     def _update(self) -> None:
         capacity = self._room()
         if capacity != self.capacity:
-            self.capacity = capacity
-            for seat in self._seats:
-                seat.index.update(seat)
+            self.resize(capacity)
 
     def _room(self) -> int:
         if not self._is_open or self._state in ("ejected", "retired"):

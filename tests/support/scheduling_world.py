@@ -10,13 +10,13 @@ from sagepool_router.picker import Seat
 from sagepool_router.scheduling.embedding_work import EmbeddingWork, Slice
 from sagepool_router.scheduling.lane import Lane
 from sagepool_router.scheduling.placement import latency_class
-from sagepool_router.scheduling.scheduler import AnyLane, Call, Gpu, Scheduler
+from sagepool_router.scheduling.scheduler import Call, Instance, Scheduler
 from sagepool_router.scheduling.settings import SchedulingSettings
 from sagepool_router.scheduling.work import Work
 from simulator_clock import ManualClock
 
 
-class Engine:
+class Engine(Instance):
     """An instance that knows its load and nothing else."""
 
     def __init__(
@@ -31,51 +31,27 @@ class Engine:
         tokens_per_s: float = 0.0,
         latency_s: float = 0.0,
     ) -> None:
-        self.name = name
-        self.kind: Role = kind
+        super().__init__(name, kind, limit)
         self.device = device
         self.is_specialized = is_specialized and not device
         self.price_per_hour = price
         self.tokens_per_s = tokens_per_s
         self.latency_s = latency_s
         self.latency_class = latency_class(latency_s)
-        self.gpu: Gpu | None = None
-        self.lanes: list[AnyLane] = []
-        self.in_flight = 0
-        self.unanswered = 0
         self.limit = limit
         self.is_open = True
-        self.capacity = limit
-        self.seats: tuple[Seat[Engine], ...] = ()
 
     def __repr__(self) -> str:
         return self.name
-
-    def charge(self) -> None:
-        self.in_flight += 1
-        for seat in self.seats:
-            seat.index.update(seat)
-
-    def answered(self) -> None:
-        self.unanswered -= 1
-        for seat in self.seats:
-            seat.index.update(seat)
-
-    def release(self) -> None:
-        self.in_flight -= 1
-        for seat in self.seats:
-            seat.index.update(seat)
 
     def open_gate(self, is_open: bool) -> None:
         self.is_open = is_open
         self.resize(self.limit)
 
-    def resize(self, limit: int) -> None:
-        """It takes so many calls now; 0: it is out."""
-        self.limit = limit
-        self.capacity = limit if self.is_open else 0
-        for seat in self.seats:
-            seat.index.update(seat)
+    def resize(self, capacity: int) -> None:
+        """It takes so many calls now, if its gate is open; 0: it is out."""
+        self.limit = capacity
+        super().resize(capacity if self.is_open else 0)
 
 
 EngineCall = Call[Engine]

@@ -6,7 +6,8 @@ from typing import Generic, Literal
 import msgspec
 
 from sagepool_router.scheduling.embedding_work import Slice
-from sagepool_router.scheduling.gpus import Gpu, InstanceT
+from sagepool_router.scheduling.gpus import Gpu
+from sagepool_router.scheduling.instance import InstanceT
 from sagepool_router.scheduling.lane import Lane
 from sagepool_router.scheduling.work import Work
 

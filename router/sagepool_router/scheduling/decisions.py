@@ -8,8 +8,8 @@ import msgspec
 
 from sagepool_crds.pool import Role
 from sagepool_router.scheduling.calls import Call
-from sagepool_router.scheduling.gpus import InstanceT
-from sagepool_router.scheduling.placement import CandidateT, Comparison
+from sagepool_router.scheduling.instance import InstanceT
+from sagepool_router.scheduling.placement import Comparison
 from sagepool_router.scheduling.policies import SIMPLE
 
 KEPT: Final = 1000
@@ -103,7 +103,7 @@ class DecisionLog(Generic[InstanceT]):
         )
 
 
-def _list_best(comparison: Comparison[CandidateT], place: CandidateT) -> tuple[Option, ...]:
+def _list_best(comparison: Comparison[InstanceT], place: InstanceT) -> tuple[Option, ...]:
     """The place as it was before its call, and the best of the others that have room."""
     score = comparison.score
     before = score(place) - comparison.call

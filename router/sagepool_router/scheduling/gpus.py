@@ -2,17 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol
 
 from sagepool_crds.pool import Role
-from sagepool_router.scheduling.placement import Candidate
+from sagepool_router.scheduling.instance import AnyLane, Instance
 from sagepool_router.scheduling.settings import SchedulingSettings
 from sagepool_router.scheduling.shared_gpu import Demand, SharedGpu
-
-if TYPE_CHECKING:
-    from sagepool_router.scheduling.lane import Lane
-
-AnyLane: TypeAlias = "Lane[Any]"
 
 PULSE_S: Final = 0.02
 """How often a GPU that both kinds wait for is judged anew, beside every start and end there."""
@@ -28,31 +23,6 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Do not call."""
-
-
-class Instance(Candidate, Protocol):
-    """An engine process as the scheduler sees it."""
-
-    kind: Role
-    gpu: "Gpu | None"
-    """The GPU, if it is shared with work of the other kind."""
-    lanes: list[AnyLane]
-    """The queues that it serves."""
-
-    def charge(self) -> None:
-        """One call more is in flight."""
-
-    def release(self) -> None:
-        """One call less."""
-
-    def answered(self) -> None:
-        """One of the llm requests has its first byte: `unanswered` is one less."""
-
-    def open_gate(self, is_open: bool) -> None:
-        """Whether its GPU lets work of its kind start now."""
-
-
-InstanceT = TypeVar("InstanceT", bound=Instance)
 
 
 class Gpu:

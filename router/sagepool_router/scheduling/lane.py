@@ -9,7 +9,8 @@ from sagepool_router.scheduling.company import Companies
 from sagepool_router.scheduling.drain_rate import DrainRate
 from sagepool_router.scheduling.embedding_work import EmbeddingWork, Slice
 from sagepool_router.scheduling.fair_share import FairShare
-from sagepool_router.scheduling.placement import CandidateT, Choice, Placement
+from sagepool_router.scheduling.instance import InstanceT
+from sagepool_router.scheduling.placement import Choice, Placement
 from sagepool_router.scheduling.policies import (
     SIMPLE,
     AdaptiveChoice,
@@ -27,7 +28,7 @@ _INSTANT_S: Final = 1e-6
 """Too short to set a timer for."""
 
 
-class Lane(Generic[CandidateT]):
+class Lane(Generic[InstanceT]):
     """What waits for one model in one role; it outlives tables.
 
     Args:
@@ -61,12 +62,10 @@ class Lane(Generic[CandidateT]):
         self.model = model
         self.kind = kind
         self.shares = FairShare()
-        self.queue: WaitingQueue[CandidateT] = WaitingQueue(self.shares)
+        self.queue: WaitingQueue[InstanceT] = WaitingQueue(self.shares)
         self.rate = DrainRate()
         self.outlook = Outlook(settings.targets)
-        self.placement: Placement[CandidateT] = Placement(
-            (), lambda: 0.0, prefers_specialized=False
-        )
+        self.placement: Placement[InstanceT] = Placement((), lambda: 0.0, prefers_specialized=False)
         self.expected_output = 64.0
         """Tokens that an answer has at present, for requests that do not say."""
         self.is_served = False
@@ -83,7 +82,7 @@ class Lane(Generic[CandidateT]):
         """How places are chosen, by priority."""
         self.label = ""
         """Who decides, for people: hybrid/adaptive/fifo."""
-        self.companies: Companies[CandidateT] = Companies()
+        self.companies: Companies[InstanceT] = Companies()
         """What waits and can be merged."""
         self._select()
 
@@ -155,7 +154,7 @@ class Lane(Generic[CandidateT]):
 
     # Work.
 
-    def wait(self, work: Work[CandidateT], now: float) -> None:
+    def wait(self, work: Work[InstanceT], now: float) -> None:
         """Charge the work's flow for it and put it into the queue."""
         work.start_tag = self.shares.charge(work.flow, work.weight, work.tokens)
         work.is_late = False
@@ -164,7 +163,7 @@ class Lane(Generic[CandidateT]):
             self.companies.add(work)
         self.review(now)
 
-    def next(self, now: float) -> Work[CandidateT] | None:
+    def next(self, now: float) -> Work[InstanceT] | None:
         """What is due; work that is too late by its policy stands back once."""
         while (work := self.queue.peek()) is not None:
             if (
@@ -189,7 +188,7 @@ class Lane(Generic[CandidateT]):
             return inf
         return work.arrived_at + self._policy.patience_s(work, work.arrived_at, self.outlook)
 
-    def cancel(self, work: Work[CandidateT]) -> None:
+    def cancel(self, work: Work[InstanceT]) -> None:
         """Work that waits is not wanted any more; what it has not had is given back."""
         tokens = work.tokens
         self.queue.take(work)
@@ -200,14 +199,14 @@ class Lane(Generic[CandidateT]):
         work.state = "done"
         self.shares.refund(work.flow, work.weight, tokens)
 
-    def take(self, work: Work[CandidateT], now: float, tokens: int | None = None) -> None:
+    def take(self, work: Work[InstanceT], now: float, tokens: int | None = None) -> None:
         """Work, or the last `tokens` of it, leaves the queue for an engine."""
         tokens = work.tokens if tokens is None else tokens
         self.shares.advance(work.start_tag, tokens, work.weight)
         self.queue.take(work)
         self.rate.started(now)
 
-    def pass_by(self, work: Work[CandidateT], now: float) -> None:
+    def pass_by(self, work: Work[InstanceT], now: float) -> None:
         """Charge the flow of work that is placed without waiting."""
         shares, tokens, weight = self.shares, work.tokens, work.weight
         work.start_tag = start_tag = shares.charge(work.flow, weight, tokens)
@@ -215,9 +214,7 @@ class Lane(Generic[CandidateT]):
         work.state = "placed"
         self.rate.started(now)
 
-    def take_batch(
-        self, work: EmbeddingWork[CandidateT], now: float
-    ) -> Sequence[Slice[CandidateT]]:
+    def take_batch(self, work: EmbeddingWork[InstanceT], now: float) -> Sequence[Slice[InstanceT]]:
         """The texts that go with work that is due; who is complete leaves the queue."""
         settings = self.settings
         if not self.merges:
@@ -237,7 +234,7 @@ class Lane(Generic[CandidateT]):
                 self.take(piece.work, now, tokens)
         return slices
 
-    def is_full(self, slices: Sequence[Slice[CandidateT]], texts: int) -> bool:
+    def is_full(self, slices: Sequence[Slice[InstanceT]], texts: int) -> bool:
         """Whether a call of these, so many texts, has no room for another of their mean size."""
         if texts >= self.settings.embedding_batch_size:
             return True
@@ -246,7 +243,7 @@ class Lane(Generic[CandidateT]):
             tokens += sum(piece.work.text_tokens[piece.begin : piece.end])
         return tokens + tokens // texts > self.settings.embedding_batch_tokens
 
-    def _take_part(self, work: Work[CandidateT], tokens: int) -> None:
+    def _take_part(self, work: Work[InstanceT], tokens: int) -> None:
         """A part of a large request leaves; what is left of it is due when its flow is again."""
         self.shares.advance(work.start_tag, tokens, work.weight)
         later = tokens / work.weight
@@ -255,8 +252,8 @@ class Lane(Generic[CandidateT]):
 
     def take_back(
         self,
-        work: Work[CandidateT],
-        slices: Sequence[Slice[CandidateT]],
+        work: Work[InstanceT],
+        slices: Sequence[Slice[InstanceT]],
         room: int,
     ) -> int | None:
         """Let work wait again that an instance had no room for, in its old turn.
@@ -271,7 +268,7 @@ class Lane(Generic[CandidateT]):
         Returns:
             how many more wait; None if that would be too many: then nothing has changed.
         """
-        works: list[Work[CandidateT]] = [*dict.fromkeys([piece.work for piece in slices])]
+        works: list[Work[InstanceT]] = [*dict.fromkeys([piece.work for piece in slices])]
         works = works or [work]
         returning = [each for each in works if each.state != "waiting"]
         if len(returning) > room:
@@ -290,7 +287,7 @@ class Lane(Generic[CandidateT]):
                 self.companies.add(each)
         return len(returning)
 
-    def is_large(self, work: EmbeddingWork[CandidateT]) -> bool:
+    def is_large(self, work: EmbeddingWork[InstanceT]) -> bool:
         """It has to be cut into several calls, as far as is known."""
         settings = self.settings
         return (
@@ -303,8 +300,8 @@ class Lane(Generic[CandidateT]):
         )
 
     def ready(
-        self, work: EmbeddingWork[CandidateT], now: float
-    ) -> tuple[EmbeddingWork[CandidateT] | None, float]:
+        self, work: EmbeddingWork[InstanceT], now: float
+    ) -> tuple[EmbeddingWork[InstanceT] | None, float]:
         """What may go to an instance that is busy: the work that is due, or what need not wait.
 
         What need not wait for company is a full call, or one that has waited. If there is none:
@@ -323,8 +320,8 @@ class Lane(Generic[CandidateT]):
         return ready, opened_at + wait_s - now
 
     def choose(
-        self, work: Work[CandidateT], now: float, excluded: Collection[CandidateT] = ()
-    ) -> Choice[CandidateT] | None:
+        self, work: Work[InstanceT], now: float, excluded: Collection[InstanceT] = ()
+    ) -> Choice[InstanceT] | None:
         """The place for work; None while none has room."""
         return self.placement.choose(work, self._rules[work.priority], now, excluded or work.avoids)
 
@@ -338,7 +335,7 @@ class Lane(Generic[CandidateT]):
         """An answer had so many tokens."""
         self.expected_output += _NEWEST * (tokens - self.expected_output)
 
-    def drain(self) -> list[Work[CandidateT]]:
+    def drain(self) -> list[Work[InstanceT]]:
         """Take all that waits out, in its order."""
         works = self.queue.waiting()
         for work in works:

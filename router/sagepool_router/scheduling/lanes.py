@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias
 
 from sagepool_crds.pool import Role
 from sagepool_router.scheduling.fair_share import FairShare
-from sagepool_router.scheduling.gpus import InstanceT
+from sagepool_router.scheduling.instance import InstanceT
 from sagepool_router.scheduling.lane import Lane
 from sagepool_router.scheduling.placement import Placement
 from sagepool_router.scheduling.settings import SchedulingSettings

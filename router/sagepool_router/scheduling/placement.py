@@ -8,37 +8,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import inf, log2
 from operator import attrgetter
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple
 
 import msgspec
 
 from sagepool_router.picker import LeastLoaded, Seat
+from sagepool_router.scheduling.instance import Instance, InstanceT
 from sagepool_router.scheduling.policies import PlacementRule
 from sagepool_router.scheduling.ring import BoundedLoads, Unwanted
 from sagepool_router.scheduling.work import Work
-
-
-class Candidate(Protocol):
-    """An engine process as placement sees it."""
-
-    name: str
-    in_flight: int
-    unanswered: int
-    """Of these, llm requests that wait for their first byte."""
-    capacity: int
-    latency_class: int
-    """Expected latency in steps of an eighth octave."""
-    latency_s: float
-    """Expected time from placement to the end of a request; 0: not known."""
-    price_per_hour: float
-    """Of the whole instance; 0: not known, and then as good as free."""
-    tokens_per_s: float
-    """Measured while it was busy; 0: not known."""
-    is_specialized: bool
-    """Its GPU serves this kind of work alone."""
-
-
-CandidateT = TypeVar("CandidateT", bound=Candidate)
 
 _STEPS_AN_OCTAVE: Final = 8
 _MOST_CLASSES: Final = 192
@@ -57,7 +35,7 @@ def latency_class(seconds: float) -> int:
     return min(_MOST_CLASSES, max(0, round(_STEPS_AN_OCTAVE * log2(1 + 1000 * seconds))))
 
 
-def _pressure(member: Candidate) -> int:
+def _pressure(member: Instance) -> int:
     """What is in flight, and what is to be read before anything is written counts more.
 
     Time to first token depends on the prompts that wait to be read, hardly on the answers that
@@ -66,7 +44,7 @@ def _pressure(member: Candidate) -> int:
     return member.in_flight + _UNREAD * member.unanswered
 
 
-def _expected_latency(member: Candidate) -> int:
+def _expected_latency(member: Instance) -> int:
     """What it has been of late, and a step more for each call that is in flight already.
 
     The measured figure alone comes late: until it moved, all would go to one instance.
@@ -74,28 +52,28 @@ def _expected_latency(member: Candidate) -> int:
     return member.latency_class + member.in_flight
 
 
-class Choice(msgspec.Struct, Generic[CandidateT], frozen=True, gc=False):
+class Choice(msgspec.Struct, Generic[InstanceT], frozen=True, gc=False):
     """A place and why it is the one."""
 
-    place: CandidateT
+    place: InstanceT
     reason: str
 
 
-class Comparison(NamedTuple, Generic[CandidateT]):
+class Comparison(NamedTuple, Generic[InstanceT]):
     """By what a choice compared its candidates, for people."""
 
-    groups: Sequence[Sequence[Seat[CandidateT]]]
+    groups: Sequence[Sequence[Seat[InstanceT]]]
     """Who has room in an earlier one goes before all of the later ones, whatever the scores."""
-    order: Callable[[Seat[CandidateT]], float]
+    order: Callable[[Seat[InstanceT]], float]
     """The lowest is the best of its group."""
-    score: Callable[[CandidateT], float]
+    score: Callable[[InstanceT], float]
     call: float
     """What its own call has added to the score of the chosen one."""
     bound: int | None = None
     """By affinity: what it had to have less than in flight."""
 
 
-class _Unfit(Generic[CandidateT]):
+class _Unfit(Generic[InstanceT]):
     """Whom the ring passes over: who is excluded, and who would contradict the rule.
 
     Args:
@@ -106,12 +84,12 @@ class _Unfit(Generic[CandidateT]):
 
     __slots__ = ("_excluded", "_left_s", "_limit")
 
-    def __init__(self, excluded: Collection[CandidateT], left_s: float, limit: float = inf) -> None:
+    def __init__(self, excluded: Collection[InstanceT], left_s: float, limit: float = inf) -> None:
         self._excluded = excluded
         self._left_s = left_s
         self._limit = limit
 
-    def __contains__(self, member: CandidateT, /) -> bool:
+    def __contains__(self, member: InstanceT, /) -> bool:
         """Whether it is passed over."""
         return (
             member.latency_s > self._left_s
@@ -121,12 +99,12 @@ class _Unfit(Generic[CandidateT]):
 
 
 @dataclass(slots=True)
-class _PriceClass(Generic[CandidateT]):
+class _PriceClass(Generic[InstanceT]):
     """Instances of one price: those of a group, as a rule."""
 
     price_per_hour: float
-    tiers: tuple[LeastLoaded[CandidateT], ...]
-    members: tuple[CandidateT, ...]
+    tiers: tuple[LeastLoaded[InstanceT], ...]
+    members: tuple[InstanceT, ...]
     per_token: float = 0.0
 
     def measure(self, unknown: float) -> None:
@@ -135,7 +113,7 @@ class _PriceClass(Generic[CandidateT]):
         self.per_token = self.price_per_hour / 3600 / speed
 
 
-class Placement(Generic[CandidateT]):
+class Placement(Generic[InstanceT]):
     """The choice among one set of instances.
 
     Args:
@@ -157,30 +135,30 @@ class Placement(Generic[CandidateT]):
 
     def __init__(
         self,
-        members: Sequence[CandidateT],
+        members: Sequence[InstanceT],
         random: Callable[[], float],
         *,
         prefers_specialized: bool,
     ) -> None:
         self.members = tuple(members)
         self._prefers_specialized = prefers_specialized
-        self._tiers: tuple[LeastLoaded[CandidateT], ...] = tuple(
+        self._tiers: tuple[LeastLoaded[InstanceT], ...] = tuple(
             [LeastLoaded(group, random, _pressure) for group in self._split(self.members)]
         )
         """By pressure; an instance of a later one is chosen when the earlier one has no room."""
         self._random = random
-        self._latencies: tuple[LeastLoaded[CandidateT], ...] = ()
+        self._latencies: tuple[LeastLoaded[InstanceT], ...] = ()
         """As the tiers, by expected latency; made, as the next two, when first asked for."""
-        self._prices: list[_PriceClass[CandidateT]] = []
-        self._loads: dict[LeastLoaded[CandidateT], BoundedLoads[CandidateT]] = {}
+        self._prices: list[_PriceClass[InstanceT]] = []
+        self._loads: dict[LeastLoaded[InstanceT], BoundedLoads[InstanceT]] = {}
         """What is placed by key among the members of an index: of the first tier, of a price."""
         self.prices_differ = len({m.price_per_hour for m in self.members}) > 1
 
-    def seats(self) -> list[Seat[CandidateT]]:
+    def seats(self) -> list[Seat[InstanceT]]:
         """Every member's places in the indexes: who changes a load or a capacity tells them."""
         return [seat for tier in self._tiers for seat in tier.seats]
 
-    def _split(self, members: tuple[CandidateT, ...]) -> Sequence[tuple[CandidateT, ...]]:
+    def _split(self, members: tuple[InstanceT, ...]) -> Sequence[tuple[InstanceT, ...]]:
         """Members by tier: those that are preferred, if that is a difference, and the others."""
         if not self._prefers_specialized:
             return (members,)
@@ -190,9 +168,9 @@ class Placement(Generic[CandidateT]):
 
     def _index(
         self,
-        members: Sequence[CandidateT],
-        score: Callable[[CandidateT], int] = _pressure,
-    ) -> LeastLoaded[CandidateT]:
+        members: Sequence[InstanceT],
+        score: Callable[[InstanceT], int] = _pressure,
+    ) -> LeastLoaded[InstanceT]:
         """Another index, which the seats keep from now on."""
         index = LeastLoaded(members, self._random, score)
         leaders = {seat.member: seat for tier in self._tiers for seat in tier.seats}
@@ -200,7 +178,7 @@ class Placement(Generic[CandidateT]):
             leaders[seat.member].followers += (seat,)
         return index
 
-    def _price_classes(self) -> "list[_PriceClass[CandidateT]]":
+    def _price_classes(self) -> "list[_PriceClass[InstanceT]]":
         if not self._prices:
             for price in {m.price_per_hour for m in self.members}:
                 group = tuple(m for m in self.members if m.price_per_hour == price)
@@ -236,11 +214,11 @@ class Placement(Generic[CandidateT]):
 
     def choose(
         self,
-        work: Work[CandidateT],
+        work: Work[InstanceT],
         rule: PlacementRule,
         now: float,
-        excluded: Collection[CandidateT] = (),
-    ) -> Choice[CandidateT] | None:
+        excluded: Collection[InstanceT] = (),
+    ) -> Choice[InstanceT] | None:
         """The place for the work; None while none has room.
 
         What belongs together goes to one place, if the rule has nothing against that place.
@@ -250,7 +228,7 @@ class Placement(Generic[CandidateT]):
         if rule == "cheapest" and self.prices_differ:
             return self._cheapest(work, now, excluded)
         if work.affinity is not None:
-            unwanted: Unwanted[CandidateT] = excluded
+            unwanted: Unwanted[InstanceT] = excluded
             if rule == "cheapest":
                 unwanted = _Unfit(excluded, work.deadline_at - now)
             warm = self._place_by_key(self._tiers[0], work, unwanted)
@@ -263,7 +241,7 @@ class Placement(Generic[CandidateT]):
                 return Choice(place, "least_loaded" if tier is tiers[-1] else "specialized")
         return None
 
-    def idle(self) -> Choice[CandidateT] | None:
+    def idle(self) -> Choice[InstanceT] | None:
         """A member with nothing in flight, the specialised before the others."""
         for tier in self._tiers:
             place = tier.pick()
@@ -272,8 +250,8 @@ class Placement(Generic[CandidateT]):
         return None
 
     def comparison(
-        self, work: Work[CandidateT], rule: PlacementRule, reason: str, place: CandidateT
-    ) -> Comparison[CandidateT]:
+        self, work: Work[InstanceT], rule: PlacementRule, reason: str, place: InstanceT
+    ) -> Comparison[InstanceT]:
         """How the members compare, by what a place was chosen by that is charged already.
 
         Args:
@@ -313,15 +291,15 @@ class Placement(Generic[CandidateT]):
         call = 1 + _UNREAD * (work.kind == "llm")
         return Comparison([tier.seats for tier in self._tiers], _LOAD, _pressure, call)
 
-    def _price_tier(self, place: CandidateT) -> LeastLoaded[CandidateT]:
+    def _price_tier(self, place: InstanceT) -> LeastLoaded[InstanceT]:
         """Where a place is in the order of prices."""
         prices = self._price_classes()
         own = next(p for p in prices if p.price_per_hour == place.price_per_hour)
         return own.tiers[0 if place.is_specialized else -1]
 
     def _place_by_key(
-        self, index: LeastLoaded[CandidateT], work: Work[CandidateT], unwanted: Unwanted[CandidateT]
-    ) -> CandidateT | None:
+        self, index: LeastLoaded[InstanceT], work: Work[InstanceT], unwanted: Unwanted[InstanceT]
+    ) -> InstanceT | None:
         """Where the work's key has its place among the members of an index, if anywhere."""
         if work.affinity is None or work.budget != inf or index.open < 2:
             return None  # room decides, as it does for all that waits for a full pool
@@ -331,7 +309,7 @@ class Placement(Generic[CandidateT]):
             loads = self._loads[index] = BoundedLoads(members, attrgetter("name"))
         return loads.pick(work.affinity, index.total, index.serving, unwanted)
 
-    def _latency_tiers(self) -> tuple[LeastLoaded[CandidateT], ...]:
+    def _latency_tiers(self) -> tuple[LeastLoaded[InstanceT], ...]:
         if not self._latencies:
             groups = self._split(self.members)
             self._latencies = tuple([self._index(tier, _expected_latency) for tier in groups])
@@ -339,13 +317,13 @@ class Placement(Generic[CandidateT]):
 
     def _lowest_latency(
         self,
-        work: Work[CandidateT],
+        work: Work[InstanceT],
         now: float,
-        excluded: Collection[CandidateT],
-    ) -> Choice[CandidateT] | None:
+        excluded: Collection[InstanceT],
+    ) -> Choice[InstanceT] | None:
         """The lowest expected latency; nobody is late for the sake of a tier or of a key."""
         left_s = work.deadline_at - now
-        late: CandidateT | None = None
+        late: InstanceT | None = None
         for index in self._latencies or self._latency_tiers():
             place = index.pick(excluded)
             if place is None:
@@ -364,10 +342,10 @@ class Placement(Generic[CandidateT]):
 
     def _cheapest(
         self,
-        work: Work[CandidateT],
+        work: Work[InstanceT],
         now: float,
-        excluded: Collection[CandidateT],
-    ) -> Choice[CandidateT] | None:
+        excluded: Collection[InstanceT],
+    ) -> Choice[InstanceT] | None:
         left_s = work.deadline_at - now
         for price in self._price_classes():
             if price.per_token * work.tokens > work.budget:
@@ -385,10 +363,10 @@ class Placement(Generic[CandidateT]):
         fastest = min([p for p in options if p is not None], key=_LATENCY_S, default=None)
         return self._chosen(fastest, "fastest_in_budget")
 
-    def _affordable(self, work: Work[CandidateT]) -> list[_PriceClass[CandidateT]]:
+    def _affordable(self, work: Work[InstanceT]) -> list[_PriceClass[InstanceT]]:
         """The prices that are within the work's budget; the lowest if none is."""
         prices = self._price_classes()
         return [p for p in prices if p.per_token * work.tokens <= work.budget] or prices[:1]
 
-    def _chosen(self, place: CandidateT | None, reason: str) -> Choice[CandidateT] | None:
+    def _chosen(self, place: InstanceT | None, reason: str) -> Choice[InstanceT] | None:
         return Choice(place, reason) if place is not None else None

@@ -17,7 +17,8 @@ from sagepool_crds.pool import Role
 from sagepool_router.scheduling.calls import Call, QueueFullError
 from sagepool_router.scheduling.decisions import DecisionLog
 from sagepool_router.scheduling.embedding_work import EmbeddingWork, Slice
-from sagepool_router.scheduling.gpus import AnyLane, Gpu, Gpus, Instance, InstanceT, Timer
+from sagepool_router.scheduling.gpus import Gpu, Gpus, Timer
+from sagepool_router.scheduling.instance import AnyLane, Instance, InstanceT
 from sagepool_router.scheduling.lane import Lane
 from sagepool_router.scheduling.lanes import Lanes, serve_in_turn
 from sagepool_router.scheduling.placement import Choice, Placement
