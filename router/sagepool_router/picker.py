@@ -27,7 +27,7 @@ MemberT = TypeVar("MemberT", bound=Member)
 class Seat(Generic[MemberT]):
     """A member's place in one index; `LeastLoaded.update` keeps it."""
 
-    __slots__ = ("capacity", "followers", "in_flight", "index", "load", "member", "position")
+    __slots__ = ("capacity", "in_flight", "index", "load", "member", "position")
 
     def __init__(self, index: "LeastLoaded[MemberT]", member: MemberT) -> None:
         self.index = index
@@ -40,8 +40,6 @@ class Seat(Generic[MemberT]):
         """What of the index's total is the member's."""
         self.capacity = 0
         """What of the index's room is the member's."""
-        self.followers: tuple[Seat[MemberT], ...] = ()
-        """The member's places in other indexes that are told by this one."""
 
 
 class LeastLoaded(Generic[MemberT]):
@@ -105,8 +103,6 @@ class LeastLoaded(Generic[MemberT]):
 
     def update(self, seat: Seat[MemberT]) -> None:
         """Move a member to the bucket of its load, or out of all while it has no room."""
-        for follower in seat.followers:
-            follower.index.update(follower)
         member = seat.member
         old = seat.load
         in_flight = member.in_flight

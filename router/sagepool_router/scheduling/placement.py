@@ -156,7 +156,9 @@ class Placement(Generic[InstanceT]):
 
     def seats(self) -> list[Seat[InstanceT]]:
         """Every member's places in the indexes: who changes a load or a capacity tells them."""
-        return [seat for tier in self._tiers for seat in tier.seats]
+        by_price = [tier for price in self._prices for tier in price.tiers]
+        indexes = (*self._tiers, *self._latencies, *by_price)
+        return [seat for index in indexes for seat in index.seats]
 
     def _split(self, members: tuple[InstanceT, ...]) -> Sequence[tuple[InstanceT, ...]]:
         """Members by tier: those that are preferred, if that is a difference, and the others."""
@@ -171,11 +173,10 @@ class Placement(Generic[InstanceT]):
         members: Sequence[InstanceT],
         score: Callable[[InstanceT], int] = _pressure,
     ) -> LeastLoaded[InstanceT]:
-        """Another index, which the seats keep from now on."""
+        """Another index, which the members tell of their loads from now on."""
         index = LeastLoaded(members, self._random, score)
-        leaders = {seat.member: seat for tier in self._tiers for seat in tier.seats}
         for seat in index.seats:
-            leaders[seat.member].followers += (seat,)
+            seat.member.seats += (seat,)
         return index
 
     def _price_classes(self) -> "list[_PriceClass[InstanceT]]":

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sagepool_router.scheduling.placement import Choice, Placement, latency_class
 from sagepool_router.scheduling.policies import PlacementRule
+from sagepool_router.scheduling.settings import PolicyName
 from sagepool_router.scheduling.work import Work
 from scheduling_world import Engine, World, engines, loads
 
@@ -305,3 +306,13 @@ def test_the_load_is_what_is_in_flight_over_what_there_is_room_for() -> None:
     for _ in range(4):
         world.chat()
     assert (placement.load, placement.has_room) == (1.0, False)
+
+
+@pytest.mark.parametrize("policy", ["slo_aware", "cost_optimized"])
+def test_an_index_made_on_the_way_knows_loads_after_a_new_table(policy: PolicyName) -> None:
+    members = [Engine(f"{n}", price=1.0 + n // 2, latency_s=0.1, limit=5) for n in range(4)]
+    world = World(*members, policy=policy)
+    world.chat()
+    world.use(*members)
+    places = [world.chat().place for _ in range(19)]
+    assert {places.count(member) for member in members} <= {4, 5}
