@@ -7,7 +7,7 @@ from sagepool_router.auth.keys import ApiKey
 from sagepool_router.backend import LiveBackend
 from sagepool_router.counters import WORKED_FOR
 from sagepool_router.delivery import Delivery
-from sagepool_router.exchange import Exchange
+from sagepool_router.exchange import Exchange, owner_of
 from sagepool_router.scheduling.scheduler import Call
 from sagepool_router.scheduling.work import Work
 from sagepool_router.usage import Usage
@@ -45,14 +45,14 @@ class Accounts:
 
     def note_retry(self, call: Call[LiveBackend]) -> None:
         """Log that a call has been moved to another instance."""
-        owner = call.work.owner
-        if isinstance(owner, Exchange):
-            self._dispatcher.scheduler.log.add(call, owner.head.request_id)
+        self._dispatcher.scheduler.log.add(call, owner_of(call.work).head.request_id)
 
-    def measure(self, call: Call[LiveBackend], usage: Usage | None, now: float) -> None:
+    def measure(
+        self, call: Call[LiveBackend], owner: Exchange, usage: Usage | None, now: float
+    ) -> None:
         """A request that travelled alone has been answered: learn from it."""
         if call.place.is_provider:
-            self._pay(call, usage)
+            self._pay(call, owner, usage)
             return
         work = call.work
         tokens = work.tokens
@@ -63,12 +63,14 @@ class Accounts:
             if usage.prompt_tokens is not None:
                 tokens = usage.prompt_tokens + 2 * output
                 call.lane.shares.correct(work.flow, work.weight, tokens - work.tokens)
-        self.measure_call(call, tokens, now)
+        self.measure_call(call, owner, tokens, now)
 
-    def measure_call(self, call: Call[LiveBackend], tokens: int, now: float) -> None:
+    def measure_call(
+        self, call: Call[LiveBackend], owner: Exchange, tokens: int, now: float
+    ) -> None:
         """A call of so many tokens has been answered: learn how long it took, and charge it."""
         seconds = now - call.placed_at
-        self._charge(call, seconds)
+        self._charge(call, owner, seconds)
         call.lane.observe(seconds)
         call.place.completed(seconds, tokens)
         if call.texts:
@@ -77,20 +79,21 @@ class Accounts:
     def charge(self, call: Call[LiveBackend]) -> None:
         """A call that an engine has is left: its time is paid for, and nothing learnt of it."""
         if not call.place.is_provider:
-            self._charge(call, self._dispatcher.clock() - call.placed_at)
+            seconds = self._dispatcher.clock() - call.placed_at
+            self._charge(call, owner_of(call.work), seconds)
 
-    def _pay(self, call: Call[LiveBackend], usage: Usage | None) -> None:
+    def _pay(self, call: Call[LiveBackend], owner: Exchange, usage: Usage | None) -> None:
         """Count what the provider takes for a request."""
-        dispatcher, lane, owner = self._dispatcher, call.lane, call.work.owner
+        dispatcher, lane, key = self._dispatcher, call.lane, owner.key
         cloud = dispatcher.fleet.cloud
         if cloud is None or usage is None:
             return
         cost = cloud.cost(usage.prompt_tokens or 0, usage.completion_tokens or 0)
         dispatcher.counters.of_model(lane.model, lane.kind).cloud_cost += cost
-        if isinstance(owner, Exchange) and owner.key is not None:
-            owner.key.usage.cloud_cost += cost
+        if key is not None:
+            key.usage.cloud_cost += cost
 
-    def _charge(self, call: Call[LiveBackend], seconds: float) -> None:
+    def _charge(self, call: Call[LiveBackend], owner: Exchange, seconds: float) -> None:
         """Count the GPU time of a call, estimated.
 
         An engine works at all that it has in flight at once, so a call is given its part of the
@@ -104,10 +107,8 @@ class Accounts:
         if place.gpu is not None:
             beside += sum([p.in_flight for p in place.gpu.places]) - place.in_flight
         gpu_s = place.facts.gpus * seconds / beside
-        owner = call.work.owner
-        if not isinstance(owner, Exchange) or owner.route is None:
-            return
-        owner.route.counters.gpu_seconds += gpu_s
+        if owner.route is not None:
+            owner.route.counters.gpu_seconds += gpu_s
         if self._dispatcher.keys is None:
             return
         if not call.slices:
@@ -116,7 +117,7 @@ class Accounts:
         weights = [sum(p.work.text_tokens[p.begin : p.end]) or 1 for p in call.slices]
         total = sum(weights)
         for piece, weight in zip(call.slices, weights, strict=True):
-            _charge_key(piece.work.owner, gpu_s * weight / total)
+            _charge_key(owner_of(piece.work), gpu_s * weight / total)
 
     def close(
         self, exchange: Exchange, status: int, delivery: Delivery | None, usage: Usage | None
@@ -201,8 +202,8 @@ def _settle(
         key.settle(charged, None, None, now)
 
 
-def _charge_key(owner: object, gpu_s: float) -> None:
-    if isinstance(owner, Exchange) and owner.key is not None:
+def _charge_key(owner: Exchange, gpu_s: float) -> None:
+    if owner.key is not None:
         owner.key.usage.gpu_seconds += gpu_s
 
 

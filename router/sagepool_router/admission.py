@@ -19,7 +19,7 @@ from sagepool_router.errors import (
     Unavailable,
     UnknownModel,
 )
-from sagepool_router.exchange import Exchange
+from sagepool_router.exchange import Exchange, owner_of
 from sagepool_router.facts import NORMAL, Endpoint, RequestFacts, classify
 from sagepool_router.fleet import LiveRoute
 from sagepool_router.multipart import replace_model_field
@@ -179,11 +179,7 @@ class Admission:
 
     def start(self, call: Call[LiveBackend]) -> None:
         """Send a call."""
-        owner = call.work.owner
-        slices = call.slices
-        if not isinstance(owner, Exchange):
-            raise TypeError("only requests are scheduled here")
-        dispatcher = self._dispatcher
+        owner, slices, dispatcher = owner_of(call.work), call.slices, self._dispatcher
         dispatcher.accounts.note(call, owner)
         if slices and not (len(slices) == 1 and slices[0].is_whole):
             self._start_batch(call)
@@ -197,13 +193,12 @@ class Admission:
         batch = BatchCall(dispatcher, call)
         dispatcher.batches.add(batch)
         for piece in call.slices:
-            exchange = piece.work.owner
-            if isinstance(exchange, Exchange):
-                if exchange.batches is not None:
-                    exchange.batches.add(batch)
-                exchange.decision = (call.policy, call.reason)
-                if piece.work.state == "placed":
-                    exchange.wait_for("batched", dispatcher.limits.total_s)
+            exchange = owner_of(piece.work)
+            if exchange.batches is not None:
+                exchange.batches.add(batch)
+            exchange.decision = (call.policy, call.reason)
+            if piece.work.state == "placed":
+                exchange.wait_for("batched", dispatcher.limits.total_s)
         batch.start()
 
     def _start_at_provider(self, call: Call[LiveBackend], owner: Exchange) -> None:
@@ -240,12 +235,10 @@ class Admission:
             for work in lane.queue.waiting():
                 if isinstance(work, EmbeddingWork) and work.taken:
                     continue  # a part of it is on its way to an engine
-                owner = work.owner
-                path = owner.head.path if isinstance(owner, Exchange) else b""
-                if fleet.cloud.answers(route.model, route.role, path, route.cause):
+                owner = owner_of(work)
+                if fleet.cloud.answers(route.model, route.role, owner.head.path, route.cause):
                     scheduler.cancel(lane, work)
-                    if isinstance(owner, Exchange):
-                        self._send_to_cloud(owner, route, work, route.cause)
+                    self._send_to_cloud(owner, route, work, route.cause)
 
     def forgive(self) -> None:
         """Let what waits go to those that have failed it, where there are no others any more."""
@@ -258,9 +251,8 @@ class Admission:
 
     def drop(self, work: Work[LiveBackend]) -> None:
         """Refuse what waits for a model that the pool does not have any more."""
-        owner = work.owner
-        if isinstance(owner, Exchange):
-            owner.fail(self._unknown(work.model, owner.key))
+        owner = owner_of(work)
+        owner.fail(self._unknown(work.model, owner.key))
 
     # Refusals.
 
@@ -353,13 +345,12 @@ def rename(body: bytes, head: RequestHead, model: str) -> bytes:
 
 def cut(work: EmbeddingWork[LiveBackend]) -> None:
     """Look into a request for embeddings: it has to wait, or is too large for one call."""
-    exchange = work.owner
-    if isinstance(exchange, Exchange):
-        request = read_request(exchange.body)
-        exchange.assembly = Assembly(request)
-        exchange.batches = set()
-        exchange.hold(sum(map(len, request.texts)))  # beside the body, which may travel whole
-        work.cut(request.parameters if request.is_mergeable else None, request.tokens)
+    exchange = owner_of(work)
+    request = read_request(exchange.body)
+    exchange.assembly = Assembly(request)
+    exchange.batches = set()
+    exchange.hold(sum(map(len, request.texts)))  # beside the body, which may travel whole
+    work.cut(request.parameters if request.is_mergeable else None, request.tokens)
 
 
 def _dimension(cloud: Cloud, route: LiveRoute | None) -> int | None:

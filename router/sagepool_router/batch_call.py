@@ -6,7 +6,7 @@ answered gets the engine's error. Texts of a call that an engine has no room for
 """
 
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sagepool_router.attempts import ERRORS, Attempts
 from sagepool_router.backend import LiveBackend
@@ -15,6 +15,7 @@ from sagepool_router.embedding.assembly import Assembly, shares
 from sagepool_router.embedding.merge import write_request
 from sagepool_router.engine_error import to_openai
 from sagepool_router.errors import EngineFailed, RouterError, TimedOut
+from sagepool_router.exchange import Exchange, owner_of
 from sagepool_router.phase import Phase
 from sagepool_router.scheduling.embedding_work import Slice
 from sagepool_router.scheduling.scheduler import Call
@@ -23,7 +24,6 @@ from sagepool_router.usage import Usage
 
 if TYPE_CHECKING:
     from sagepool_router.dispatcher import Dispatcher
-    from sagepool_router.exchange import Exchange
 
 _OVERLOADED = frozenset((429, 503))
 """Half a call would be refused as the whole was."""
@@ -58,7 +58,7 @@ class BatchCall(Attempts):
     @property
     def is_wanted(self) -> bool:
         """Whether anybody still waits for it."""
-        return any(not _owner(piece).response_complete for piece in self._slices)
+        return any(not owner_of(piece.work).response_complete for piece in self._slices)
 
     def tick(self, now: float) -> None:
         """Compare with the limits; called by the sweep."""
@@ -90,7 +90,7 @@ class BatchCall(Attempts):
             % (
                 backend.request_start,
                 backend.request_fields,
-                _owner(self._slices[0]).head.request_id,
+                owner_of(self._slices[0].work).head.request_id,
                 len(self._body),
             )
         )
@@ -107,12 +107,12 @@ class BatchCall(Attempts):
         self._size = 0
 
     def _requeue(self) -> bool:
-        wanted = [piece for piece in self._slices if not _owner(piece).response_complete]
+        wanted = [piece for piece in self._slices if not owner_of(piece.work).response_complete]
         if not wanted or not self._dispatcher.scheduler.requeue(self.call, wanted):
             return False
         self.drop_connection()
         for piece in wanted:
-            self._wait_again(_owner(piece))
+            self._wait_again(owner_of(piece.work))
         self._end()
         return True
 
@@ -157,7 +157,7 @@ class BatchCall(Attempts):
             self._dispatcher.counters.split_batches += 1
             middle = len(slices) // 2
             halves = (slices[:middle], slices[middle:])
-            parts = [[p for p in half if not _owner(p).response_complete] for half in halves]
+            parts = [[p for p in half if not owner_of(p.work).response_complete] for half in halves]
             call = self.call
             self._end()
             for part in parts:
@@ -175,12 +175,13 @@ class BatchCall(Attempts):
         call = self.call
         slices = self._slices
         weights = [sum(p.work.text_tokens[p.begin : p.end]) for p in slices]
-        self._dispatcher.accounts.measure_call(call, sum(weights), self._dispatcher.clock())
+        now = self._dispatcher.clock()
+        self._dispatcher.accounts.measure_call(call, owner_of(call.work), sum(weights), now)
         self._end()
         start = 0
         for piece, (prompt, total) in zip(slices, shares(answer, weights), strict=True):
             end = start + piece.end - piece.begin
-            owner = _owner(piece)
+            owner = owner_of(piece.work)
             if not owner.response_complete:
                 assembly = _assembly(piece)
                 if assembly.add(piece.begin, answer.embeddings[start:end], prompt, total):
@@ -192,8 +193,8 @@ class BatchCall(Attempts):
                     )
             start = end
 
-    def _owners(self) -> "list[Exchange]":
-        return list(dict.fromkeys(_owner(piece) for piece in self._slices))
+    def _owners(self) -> list[Exchange]:
+        return list(dict.fromkeys(owner_of(piece.work) for piece in self._slices))
 
     def _end(self) -> None:
         """Give the place back; before its callers are told, so that what waits starts at once."""
@@ -202,18 +203,14 @@ class BatchCall(Attempts):
         self._dispatcher.held_body_bytes -= len(self._body)
         self._body = b""
         for piece in self._slices:
-            batches = _owner(piece).batches
+            batches = owner_of(piece.work).batches
             if batches is not None:
                 batches.discard(self)
         self._dispatcher.batch_ended(self)
 
 
-def _owner(piece: Slice[LiveBackend]) -> "Exchange":
-    return cast("Exchange", piece.work.owner)
-
-
 def _assembly(piece: Slice[LiveBackend]) -> Assembly:
-    found = _owner(piece).assembly
+    found = owner_of(piece.work).assembly
     if found is None:
         raise RuntimeError("a batch carries a request that was never cut")
     return found

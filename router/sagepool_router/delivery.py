@@ -217,7 +217,7 @@ class Delivery(Attempts):
         usage: Usage | None = None
         if self.relay is not None and status < ERRORS:
             usage = self.relay.usage()
-            dispatcher.accounts.measure(call, usage, now)
+            dispatcher.accounts.measure(call, self._exchange, usage, now)
         elif status in WORKED_FOR:
             self.charge_time()
         dispatcher.scheduler.finished(call)

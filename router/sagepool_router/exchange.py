@@ -380,3 +380,15 @@ class Exchange:
         delivery, self._delivery = self._delivery, None
         dispatcher.accounts.close(self, status, delivery, usage)
         self.client.exchange_ended(self)
+
+
+def owner_of(work: Work[LiveBackend]) -> Exchange:
+    """Whom work belongs to: the scheduler does not know, and the router places nothing else.
+
+    Raises:
+        TypeError: it is no request's, or its request has ended.
+    """
+    owner = work.owner
+    if not isinstance(owner, Exchange):
+        raise TypeError("this work belongs to no request")
+    return owner
