@@ -42,6 +42,7 @@ EVENTS: Final = Kind("events.k8s.io", "v1", "Event", "events")
 DEPLOYMENTS: Final = Kind("apps", "v1", "Deployment", "deployments")
 ROLES: Final = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDINGS: Final = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+LEASES: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 POD_DISRUPTION_BUDGETS: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 
 
@@ -61,15 +62,49 @@ class WatchEvent:
     object: Object
 
 
-class KubeApi(Protocol):
-    """Calls to the API server. Each has a time-out of its own and raises only KubeError.
+class ObjectApi(Protocol):
+    """Calls about one object. Each has a time-out of its own and raises only KubeError.
 
-    `namespace=None` means all namespaces (list and watch) or a cluster-scoped kind.
+    `namespace=None` means a cluster-scoped kind.
     """
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         """Read one object. Raises NotFound."""
         ...
+
+    async def create(self, kind: Kind, namespace: str | None, obj: Object) -> Object:
+        """Create with strict field validation. Raises AlreadyExists, Invalid."""
+        ...
+
+    async def apply(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        obj: Object,
+        *,
+        field_manager: str = names.FIELD_MANAGER,
+        subresource: str | None = None,
+        force: bool = True,
+    ) -> Object:
+        """Server-side apply. Raises Conflict, Invalid, NotFound (for a subresource).
+
+        With a `metadata.resourceVersion` it is carried out at that version only, or Conflict is
+        raised; an object that is gone is made anew all the same.
+        """
+        ...
+
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None
+    ) -> None:
+        """Delete in the background; `uid` guards against a namesake. Raises NotFound, Conflict."""
+        ...
+
+
+class KubeApi(ObjectApi, Protocol):
+    """Calls to the API server. Each has a time-out of its own and raises only KubeError.
+
+    `namespace=None` means all namespaces (list and watch) or a cluster-scoped kind.
+    """
 
     async def list(
         self,
@@ -101,29 +136,6 @@ class KubeApi(Protocol):
         Unavailable when the connection breaks or nothing at all arrives for `inactivity_s`
         (bookmarks come about once a minute). Close it with `contextlib.aclosing`.
         """
-        ...
-
-    async def create(self, kind: Kind, namespace: str | None, obj: Object) -> Object:
-        """Create with strict field validation. Raises AlreadyExists, Invalid."""
-        ...
-
-    async def apply(
-        self,
-        kind: Kind,
-        namespace: str | None,
-        obj: Object,
-        *,
-        field_manager: str = names.FIELD_MANAGER,
-        subresource: str | None = None,
-        force: bool = True,
-    ) -> Object:
-        """Server-side apply. Raises Conflict, Invalid, NotFound (for a subresource)."""
-        ...
-
-    async def delete(
-        self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None
-    ) -> None:
-        """Delete in the background; `uid` guards against a namesake. Raises NotFound, Conflict."""
         ...
 
     async def close(self) -> None:

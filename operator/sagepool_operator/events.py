@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sagepool_kube.api import EVENTS, KubeApi
+from sagepool_kube.api import EVENTS, ObjectApi
 from sagepool_kube.errors import KubeError
 from sagepool_operator.plan import Event
 
@@ -20,7 +20,7 @@ class Recorder:
 
     def __init__(
         self,
-        api: KubeApi,
+        api: ObjectApi,
         reporter: str,
         now: Callable[[], datetime],
         new_id: Callable[[], str],

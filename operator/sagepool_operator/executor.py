@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from sagepool_kube.api import Kind, KubeApi, Object
+from sagepool_kube.api import Kind, Object, ObjectApi
 from sagepool_kube.errors import Conflict, Forbidden, Invalid, NotFound
 from sagepool_operator.plan import Apply, ApplyStatus, Delete, Event, Plan
 
@@ -23,7 +23,7 @@ class Executor:
     """Writes to the API server."""
 
     def __init__(
-        self, api: KubeApi, notes: Notes, record: Callable[[Event], Awaitable[None]]
+        self, api: ObjectApi, notes: Notes, record: Callable[[Event], Awaitable[None]]
     ) -> None:
         """Take the API server, who is shown its answers, and what records an event."""
         self._api = api

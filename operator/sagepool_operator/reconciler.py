@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sagepool_crds.meta import PoolKey
-from sagepool_kube.api import KubeApi
+from sagepool_kube.api import ObjectApi
 from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
@@ -35,7 +35,7 @@ class Reconciler:
     def __init__(
         self,
         cache: Cache,
-        api: KubeApi,
+        api: ObjectApi,
         executor: Executor,
         prober: Probes,
         images: Images,

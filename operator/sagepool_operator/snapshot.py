@@ -19,8 +19,8 @@ from sagepool_kube.api import (
     SERVICE_ACCOUNTS,
     SERVICES,
     Kind,
-    KubeApi,
     Object,
+    ObjectApi,
 )
 from sagepool_kube.errors import NotFound
 from sagepool_operator.errors import ReconcileError
@@ -112,7 +112,7 @@ def read_pool(cache: Cache, key: PoolKey) -> InferencePool | None:
 
 async def observe(
     cache: Cache,
-    api: KubeApi,
+    api: ObjectApi,
     key: PoolKey,
     pool: InferencePool | None,
     wanted: Iterable[ChildKey],

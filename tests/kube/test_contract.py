@@ -288,6 +288,17 @@ async def test_an_apply_with_another_uid_does_not_touch_a_namesake(world: World)
         await world.api.apply(CONFIG_MAPS, world.namespace, obj)
 
 
+async def test_an_apply_at_a_version_that_is_past_changes_nothing(world: World) -> None:
+    made = await world.api.create(CONFIG_MAPS, world.namespace, config_map("a"))
+    first, second = config_map("a", x="1"), config_map("a", x="2")
+    for obj in (first, second):
+        obj["metadata"]["resourceVersion"] = version(made)
+    now = await world.api.apply(CONFIG_MAPS, world.namespace, first)
+    assert now["data"] == {"x": "1"}
+    with pytest.raises(Conflict, match="modified"):
+        await world.api.apply(CONFIG_MAPS, world.namespace, second)
+
+
 async def test_a_watch_opens_with_a_bookmark_at_its_version(world: World) -> None:
     found = await world.api.list(PODS, world.namespace)
     events = world.api.watch(PODS, world.namespace, resource_version=found.resource_version)

@@ -251,11 +251,14 @@ class FakeKube:
         wanted = self._incoming(kind, namespace, obj)
         address = (kind, wanted["metadata"].get("namespace", ""), wanted["metadata"]["name"])
         uid = wanted["metadata"].pop("uid", None)
+        version = wanted["metadata"].pop("resourceVersion", None)
         record = self._records.get(address)
         if record is None and subresource:
             raise NotFound(f"apply {kind.resource}/{subresource} {address[2]}: not found (404)")
         if record is not None and uid not in (None, record.obj["metadata"]["uid"]):
             raise Conflict(f"apply {kind.resource} {address[2]}: Precondition failed: UID (409)")
+        if record is not None and version not in (None, record.obj["metadata"]["resourceVersion"]):
+            raise Conflict(f"apply {kind.resource} {address[2]}: it has been modified (409)")
         part = _part(kind, wanted, subresource)
         base = record.obj if record is not None else _skeleton(wanted)
         owners = copy.deepcopy(record.owners) if record is not None else {}

@@ -15,7 +15,7 @@ from sagepool_crds.meta import PoolKey, find_condition
 from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult
-from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, POOLS, Kind, KubeApi, Object
+from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, POOLS, Kind, Object, ObjectApi
 from sagepool_operator.config import Images
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
@@ -94,7 +94,7 @@ class World:
     """Groups whose pods never run."""
     _ids: int = 0
 
-    def reconciler(self, api: KubeApi | None = None) -> Reconciler:
+    def reconciler(self, api: ObjectApi | None = None) -> Reconciler:
         """A new operator, with nothing remembered."""
         api = api if api is not None else self.kube
         cache = DirectCache(self.kube)
