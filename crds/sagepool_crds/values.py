@@ -75,10 +75,12 @@ class UserRoles(Value):
 
 
 class Operator(Value):
-    """The operator's pod."""
+    """The operator's pods."""
 
     scope: Literal["cluster", "namespace"] = "cluster"
     """namespace: only pools of the release's namespace, with a Role instead of a ClusterRole."""
+    replicas: int = Field(default=2, ge=1, le=8)
+    """Pods of the operator: one works, the others wait for it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
     default_images: DefaultImages = Field(default_factory=DefaultImages)

@@ -121,7 +121,7 @@ async def _install(cluster: Cluster, image: str, screen: Screen) -> None:
     except ProgramFailed as error:
         raise ProgramFailed(
             f"{error}; see `kubectl --kubeconfig {cluster.kubeconfig} -n {RELEASE_NAMESPACE} "
-            "describe pod` and `... logs deploy/sagepool-operator`"
+            "describe pod` and `... logs -l app.kubernetes.io/component=operator`"
         ) from error
     screen.say(f"helm release {RELEASE} is installed in namespace {RELEASE_NAMESPACE}")
 

@@ -9,6 +9,8 @@ from sagepool_operator.errors import SettingsError
 
 _PREFIX: Final = "SAGEPOOL_OPERATOR_"
 _OBJECT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_MIN_LEASE_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,18 @@ class ProbeIntervals:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseName:
+    """The Lease that operators of one installation share."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """`NAMESPACE/NAME`, as it is set."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings. Each field's variable is SAGEPOOL_OPERATOR_ and the name in capitals."""
 
@@ -49,6 +63,11 @@ class Settings:
     TEI_CPU_IMAGE."""
     namespace: str | None = None
     """NAMESPACE: watch this one only; unset or empty: all."""
+    lease: LeaseName | None = None
+    """LEASE: of several operators the one that holds this Lease works; unset or empty: this one
+    works, and must be the only one."""
+    lease_s: int = 10
+    """LEASE_SECONDS: how long the others wait for a leader that has fallen silent."""
     workers: int = 4
     """WORKERS: pools reconciled at the same time."""
     resync_s: float = 600.0
@@ -81,6 +100,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             pull_secrets=reader.object_names("IMAGE_PULL_SECRETS"),
         ),
         namespace=reader.text("NAMESPACE", "") or None,
+        lease=reader.lease("LEASE"),
+        lease_s=reader.whole("LEASE_SECONDS", defaults.lease_s, least=_MIN_LEASE_S),
         workers=reader.whole("WORKERS", defaults.workers),
         resync_s=reader.seconds("RESYNC_SECONDS", defaults.resync_s),
         probe=ProbeIntervals(
@@ -115,12 +136,14 @@ class _Reader:
             )
         return default
 
-    def whole(self, name: str, default: int) -> int:
+    def whole(self, name: str, default: int, *, least: int = 1) -> int:
         value = self._value(name)
         if not value:
             return default
-        if not value.isdecimal() or int(value) < 1:
-            raise SettingsError(f"{_PREFIX}{name} is {value!r}: write a whole number from 1 on")
+        if not value.isdecimal() or int(value) < least:
+            raise SettingsError(
+                f"{_PREFIX}{name} is {value!r}: write a whole number from {least} on"
+            )
         return int(value)
 
     def seconds(self, name: str, default: float) -> float:
@@ -150,6 +173,18 @@ class _Reader:
                     f"{_PREFIX}{name} has {item!r}: write names of Secrets, separated by commas"
                 )
         return found
+
+    def lease(self, name: str) -> LeaseName | None:
+        value = self._value(name)
+        if not value:
+            return None
+        namespace, _, own = value.partition("/")
+        if _NAMESPACE.fullmatch(namespace) is None or _OBJECT_NAME.fullmatch(own) is None:
+            raise SettingsError(
+                f"{_PREFIX}{name} is {value!r}: write NAMESPACE/NAME, for example "
+                "sagepool-system/sagepool-operator"
+            )
+        return LeaseName(namespace, own)
 
     def refuse_unknown(self) -> None:
         unknown = sorted(self._values.keys() - self._known)

@@ -1,4 +1,4 @@
-"""The running operator, put together: cache, queue, workers, prober. Knows nothing of kopf."""
+"""The running operator, put together: cache, election, terms of work. Knows nothing of kopf."""
 
 import asyncio
 import logging
@@ -14,19 +14,17 @@ from typing import Any, Final
 import httpx
 
 from sagepool_crds.meta import PoolKey
-from sagepool_kube.api import KubeApi
+from sagepool_kube.api import KubeApi, ObjectApi
 from sagepool_operator.cache import ReflectedCache
-from sagepool_operator.config import Settings
+from sagepool_operator.config import LeaseName, Settings
+from sagepool_operator.election import Pace
 from sagepool_operator.errors import OperatorError
-from sagepool_operator.events import Recorder
-from sagepool_operator.executor import Executor
-from sagepool_operator.prober import Prober
-from sagepool_operator.queue import WorkQueue
-from sagepool_operator.reconciler import Reconciler
+from sagepool_operator.fence import FencedApi
+from sagepool_operator.leader import Leader
+from sagepool_operator.term import Term
 
 _logger: Final = logging.getLogger(__name__)
 _MAX_PROBES: Final = 200
-_RESYNC_SPREAD: Final = 0.2
 
 
 def utc_now() -> datetime:
@@ -35,7 +33,7 @@ def utc_now() -> datetime:
 
 
 class Operator:
-    """Reconciles every pool from `start` to `stop`. Belongs to one event loop."""
+    """Reconciles every pool from `start` to `stop`, while it leads. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -54,27 +52,19 @@ class Operator:
         self._api = api
         self._settings = settings
         self._now = now
+        self._clock = clock
         self._rng = rng if rng is not None else Random()
-        loop = asyncio.get_running_loop()
-        self._queue: WorkQueue[PoolKey] = WorkQueue(
-            self._reconcile, later=loop.call_later, clock=clock, rng=self._rng
-        )
-        self._cache = ReflectedCache(api, settings.namespace, self._queue.add, clock)
+        self._cache = ReflectedCache(api, settings.namespace, self.wake, clock)
         self._client = httpx.AsyncClient(
             timeout=settings.probe.timeout_s,
             limits=httpx.Limits(max_connections=_MAX_PROBES, keepalive_expiry=4.0),
             transport=transport,
             trust_env=False,  # engines are in the cluster: no proxy of ours knows them
         )
-        self._prober = Prober(self._client, settings.probe, self._queue.add, now=now)
-        recorder = Recorder(api, _reporter(), now, lambda: uuid.uuid4().hex[:16])
-        executor = Executor(api, self._cache, recorder.record)
-        self._reconciler = Reconciler(
-            self._cache, api, executor, self._prober, settings.images, now
-        )
         self._tasks: list[asyncio.Task[None]] = []
         self._is_synced = False
-        self._last_success: datetime | None = None
+        self._term: Term | None = None
+        """The present one; None while another operator works."""
         self.failed = asyncio.Event()
         """Set when a part of it has ended that should have run on: the process has to end."""
 
@@ -89,13 +79,12 @@ class Operator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        self._queue.close()
-        await self._prober.close()
         await self._client.aclose()
 
     def wake(self, key: PoolKey) -> None:
-        """Look at a pool soon."""
-        self._queue.add(key)
+        """Look at a pool soon, if this operator works: a term begins with a look at every pool."""
+        if self._term is not None:
+            self._term.wake(key)
 
     def health(self) -> Mapping[str, Any]:
         """For the liveness probe and for people.
@@ -105,36 +94,55 @@ class Operator:
         """
         if self.failed.is_set():
             raise OperatorError("a part of the operator has ended: its log says why")
-        last = self._last_success
+        term = self._term
+        last = term.last_success if term is not None else None
         return {
             "synced": self._is_synced,
-            "queueDepth": self._queue.depth,
+            "leading": term is not None,
+            "queueDepth": term.queue_depth if term is not None else 0,
             "pools": len(self._cache.keys()),
             "lastSuccessfulReconcile": last.isoformat(timespec="seconds") if last else None,
             "errors": self._cache.errors(),
         }
 
-    async def _reconcile(self, key: PoolKey) -> float | None:
-        again_s = await self._reconciler.reconcile(key)
-        self._last_success = self._now()
-        return again_s
-
     async def _work(self) -> None:
         await self._cache.wait_until_synced()
         self._is_synced = True
         _logger.info("following all pools", extra={"pools": len(self._cache.keys())})
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(self._settings.workers):
-                tasks.create_task(self._queue.run())
-            tasks.create_task(self._resync())
+        lease = self._settings.lease
+        if lease is None:
+            await self._serve_term(self._api)
+        else:
+            await self._serve_terms(lease)
 
-    async def _resync(self) -> None:
-        """Look at every pool now and then: a safety net, not how changes are noticed."""
-        while True:
-            for key in self._cache.keys():  # noqa: SIM118  # not a mapping
-                self._queue.add_after(key, self._rng.uniform(0, self._settings.resync_s / 10))
-            spread = self._rng.uniform(1 - _RESYNC_SPREAD, 1 + _RESYNC_SPREAD)
-            await asyncio.sleep(self._settings.resync_s * spread)
+    async def _serve_terms(self, lease: LeaseName) -> None:
+        leader = Leader(
+            self._api,
+            lease,
+            # A container that is started again keeps its name: it is another process all the same.
+            f"{_reporter()}_{uuid.uuid4().hex[:8]}",
+            Pace(self._settings.lease_s),
+            clock=self._clock,
+            now=self._now,
+        )
+        fenced = FencedApi(self._api, lambda: leader.is_leading)
+        await leader.run(lambda: self._serve_term(fenced))
+
+    async def _serve_term(self, api: ObjectApi) -> None:
+        self._term = Term(
+            api,
+            self._cache,
+            self._client,
+            self._settings,
+            reporter=_reporter(),
+            now=self._now,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        try:
+            await self._term.run()
+        finally:
+            self._term = None
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)

@@ -8,6 +8,7 @@ import pytest
 VARIATIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "one namespace": {"operator.scope": "namespace"},
+    "one operator": {"operator.replicas": 1},
     "everything set": {
         "image": {"repository": "registry.example/sagepool", "tag": "9.9", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "registry"}],

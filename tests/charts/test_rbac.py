@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import pytest
 
-from chart_render import NAMESPACE, of_kind, render, the
+from chart_render import NAMESPACE, environment, of_kind, render, the
 from crd_objects import pool_object
 from sagepool_crds.pool import InferencePool
-from sagepool_kube.api import INSTANCES
+from sagepool_kube.api import INSTANCES, LEASES
 from sagepool_operator.builders.router import build_access
+from sagepool_operator.config import read_settings
 from sagepool_operator.snapshot import CHILD_KINDS
 
 _READ: Final = {"get", "list", "watch"}
@@ -58,18 +59,33 @@ def test_the_operator_has_exactly_the_rights_of_the_table(scope: str) -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
+def test_the_operators_share_one_lease_in_their_own_namespace_and_touch_no_other(
+    scope: str,
+) -> None:
+    objects = render({"operator.scope": scope})
+    (role,) = [r for r in of_kind(objects, "Role") if r["metadata"]["name"].endswith("-lease")]
+    lease = read_settings(environment(objects)).lease
+    assert lease is not None
+    assert role["metadata"]["namespace"] == lease.namespace == NAMESPACE
+    leases = {"apiGroups": [LEASES.group], "resources": [LEASES.plural]}
+    assert role["rules"] == [
+        {**leases, "resourceNames": [lease.name], "verbs": ["get", "watch", "patch"]},
+        {**leases, "verbs": ["create"]},  # no rule can name what is not there yet
+    ]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
 def test_the_rights_are_bound_to_the_operators_account_only(scope: str) -> None:
     objects = render({"operator.scope": scope})
-    binding = the(objects, SCOPES[scope][1])
-    assert binding["roleRef"] == {
-        "apiGroup": "rbac.authorization.k8s.io",
-        "kind": SCOPES[scope][0],
-        "name": operator_role(scope)["metadata"]["name"],
-    }
     account = the(objects, "ServiceAccount")["metadata"]["name"]
-    assert binding["subjects"] == [
-        {"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}
-    ]
+    role, binding = SCOPES[scope]
+    granted = {}
+    for found in [b for kind in {binding, "RoleBinding"} for b in of_kind(objects, kind)]:
+        assert found["subjects"] == [
+            {"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}
+        ]
+        granted[found["roleRef"]["name"]] = found["roleRef"]["kind"]
+    assert granted == {account: role, f"{account}-lease": "Role"}
 
 
 def test_the_operator_may_write_what_a_pool_is_made_of_and_instances_and_no_more() -> None:

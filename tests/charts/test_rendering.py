@@ -21,7 +21,7 @@ from chart_render import (
 )
 from kube_schema import admit
 from sagepool_crds.crd import build_crds, build_pool_crd
-from sagepool_operator.config import read_settings
+from sagepool_operator.config import LeaseName, read_settings
 
 CLUSTER_SCOPED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
@@ -62,9 +62,26 @@ def test_names_stay_within_kubernetes_limit() -> None:
         assert len(obj["metadata"]["name"]) <= 63
 
 
-def test_one_operator_at_a_time(values: dict[str, Any]) -> None:
-    spec = the(render(values), "Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+def test_two_operators_share_a_lease_in_the_releases_namespace(values: dict[str, Any]) -> None:
+    objects = render(values)
+    deployment = the(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == values.get("operator.replicas", 2)
+    lease = read_settings(environment(objects)).lease
+    assert lease == LeaseName(NAMESPACE, deployment["metadata"]["name"])
+
+
+def test_an_upgrade_starts_the_new_operator_before_it_stops_the_old_one() -> None:
+    strategy = the(render(), "Deployment")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize(("replicas", "budgets"), [(1, 0), (2, 1), (3, 1)])
+def test_a_drained_node_leaves_an_operator_where_there_are_several(
+    replicas: int, budgets: int
+) -> None:
+    objects = render({"operator.replicas": replicas})
+    found = of_kind(objects, "PodDisruptionBudget")
+    assert [budget["spec"]["maxUnavailable"] for budget in found] == [1] * budgets
 
 
 def test_selectors_find_the_operators_pod_and_its_health_port(values: dict[str, Any]) -> None:
@@ -74,6 +91,12 @@ def test_selectors_find_the_operators_pod_and_its_health_port(values: dict[str, 
     selectors = [deployment["selector"]["matchLabels"], service["selector"]]
     selectors += [
         p["spec"]["podSelector"]["matchLabels"] for p in of_kind(objects, "NetworkPolicy")
+    ]
+    selectors += [
+        b["spec"]["selector"]["matchLabels"] for b in of_kind(objects, "PodDisruptionBudget")
+    ]
+    selectors += [
+        c["labelSelector"]["matchLabels"] for c in template["spec"]["topologySpreadConstraints"]
     ]
     for selector in selectors:
         assert selector.items() <= template["metadata"]["labels"].items()

@@ -42,6 +42,7 @@ def test_every_value_is_explained() -> None:
         ({"operator.resources.request": {}}, "request"),
         ({"operator.logLevel": "verbose"}, "operator/logLevel"),
         ({"operator.scope": "namespaces"}, "operator/scope"),
+        ({"operator.replicas": 0}, "operator/replicas"),
         ({"image.pullPolicy": "Sometimes"}, "image/pullPolicy"),
         ({"image.repository": ""}, "image/repository"),
         ({"image.tag": 1.10}, "image/tag"),

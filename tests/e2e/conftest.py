@@ -51,21 +51,25 @@ def installation(kubeconfig: Path, image: str) -> Iterator[Installation]:
     yield found
     found.uninstall()
     kubectl.run("delete", "namespace", RELEASE_NAMESPACE, "--wait=false")
-    for namespace, name in paused:
-        Kubectl(kubeconfig, namespace).run("scale", "deployment", name, "--replicas=1")
+    for namespace, name, replicas in paused:
+        Kubectl(kubeconfig, namespace).run("scale", "deployment", name, f"--replicas={replicas}")
 
 
-def _pause_other_operators(kubectl: Kubectl) -> list[tuple[str, str]]:
-    """Scale operators of other releases to 0: the demo's would work on the tests' pools."""
+def _pause_other_operators(kubectl: Kubectl) -> list[tuple[str, str, int]]:
+    """Scale operators of other releases to 0: the demo's would work on the tests' pools.
+
+    Returns namespace, name and former replicas of each.
+    """
     others = []
     found = kubectl.get("deployment", "--all-namespaces", "-l", OPERATOR_SELECTOR)["items"]
     for deployment in found:
         namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
-        if namespace != RELEASE_NAMESPACE and deployment["spec"]["replicas"]:
+        replicas = deployment["spec"]["replicas"]
+        if namespace != RELEASE_NAMESPACE and replicas:
             place = Kubectl(kubectl.kubeconfig, namespace)
             place.run("scale", "deployment", name, "--replicas=0")
             place.run("wait", "--for=delete", "pod", "-l", OPERATOR_SELECTOR, "--timeout=60s")
-            others.append((namespace, name))
+            others.append((namespace, name, replicas))
     return others
 
 

@@ -82,7 +82,7 @@ def test_deleting_a_pool_works_while_the_operator_is_away(
         small_pool.kubectl.run("delete", "spool", "rag", timeout_s=20)
         wait_gone(small_pool.kubectl)
     finally:
-        installation.scale_operator(1)
+        installation.scale_operator()
 
 
 def test_uninstalling_leaves_pools_serving_and_nothing_stuck(

@@ -21,7 +21,7 @@ def _cluster_operator_away(installation: Installation) -> Iterator[None]:
         installation.scale_operator(0)
         yield
     finally:
-        installation.scale_operator(1)
+        installation.scale_operator()
 
 
 @pytest.fixture

@@ -23,11 +23,13 @@ def read_template(pool: Pool) -> dict[str, Any]:
 
 
 def kill_operator(installation: Installation) -> None:
-    """Without a moment to tidy up; its Deployment makes another."""
-    (victim,) = installation.operator_pods()
+    """The one that works, without a moment to tidy up: the other one goes on."""
+    victim = installation.leader()
     installation.kubectl.run("delete", "pod", victim, "--grace-period=0", "--force")
     wait_until(
-        lambda: len({*installation.operator_pods()} - {victim}) == 1, "no other operator comes"
+        lambda: installation.leader() not in ("", victim),
+        "no other operator goes on",
+        state=installation.leader,
     )
 
 

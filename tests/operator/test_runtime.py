@@ -1,9 +1,11 @@
 """The whole operator in one process: reflectors, queue, workers and prober on a fake API server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
+from typing import TypeAlias
 
 import httpx
 import pytest
@@ -14,11 +16,14 @@ from operator_waiting import until
 from operator_world import IMAGES, KEY, World, play_cluster
 from sagepool_crds import names
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, SERVICES
-from sagepool_operator.config import ProbeIntervals, Settings
+from sagepool_operator.config import LeaseName, ProbeIntervals, Settings
 from sagepool_operator.errors import OperatorError
 from sagepool_operator.runtime import Operator
 
 SETTINGS = Settings(images=IMAGES, probe=ProbeIntervals(starting_s=0.01, ready_s=0.05))
+
+SHARED = replace(SETTINGS, lease=LeaseName("sagepool-system", "operator"), lease_s=1)
+"""Of one of several operators."""
 
 
 async def engine(request: httpx.Request) -> httpx.Response:
@@ -31,9 +36,26 @@ async def engine(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, text="")
 
 
+Answer: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+class Overheard:
+    """A KubeApi that notes which of its methods are asked for."""
+
+    def __init__(self, kube: FakeKube) -> None:
+        self._kube = kube
+        self.methods: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        self.methods.add(name)
+        return getattr(self._kube, name)
+
+
 @asynccontextmanager
-async def running(kube: FakeKube, settings: Settings = SETTINGS) -> AsyncIterator[Operator]:
-    operator = Operator(kube, settings, rng=Random(1), transport=httpx.MockTransport(engine))
+async def running(
+    kube: FakeKube | Overheard, settings: Settings = SETTINGS, answer: Answer = engine
+) -> AsyncIterator[Operator]:
+    operator = Operator(kube, settings, rng=Random(1), transport=httpx.MockTransport(answer))
     operator.start()
     try:
         yield operator
@@ -117,6 +139,51 @@ async def test_restarted_operator_changes_nothing_of_a_settled_pool(world: World
     async with running(world.kube):
         await play_until(world, is_ready(world))
     assert [d["spec"] for d in world.kube.all(DEPLOYMENTS)] == templates
+
+
+async def test_of_two_operators_one_works_and_the_other_goes_on_when_it_stops(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube, SHARED) as first:
+        await until(lambda: bool(first.health()["leading"]))
+        async with running(world.kube, SHARED) as second:
+            await play_until(world, is_ready(world))
+            await until(lambda: bool(second.health()["synced"]))
+            assert (first.health()["leading"], second.health()["leading"]) == (True, False)
+            await first.stop()
+            world.edit_group("chat", replicas=3)
+            await play_until(world, is_ready(world, "4/4"))
+            assert second.health()["leading"] is True
+
+
+async def test_operator_that_does_not_lead_only_looks_and_asks_no_engine(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube, SHARED):
+        await play_until(world, is_ready(world))
+        asked: list[str] = []
+
+        async def listen(request: httpx.Request) -> httpx.Response:
+            asked.append(str(request.url))
+            return await engine(request)
+
+        overheard = Overheard(world.kube)
+        async with running(overheard, SHARED, listen) as second:
+            await until(lambda: bool(second.health()["synced"]))
+            world.kube.put(INSTANCES, instance_object())
+            await play_until(world, is_ready(world, "4/4"))
+            assert second.health()["lastSuccessfulReconcile"] is None
+        assert overheard.methods == {"list", "watch", "get"}
+        assert asked == []
+
+
+async def test_operator_that_has_lost_the_lease_works_on_when_it_is_back(world: World) -> None:
+    world.apply_pool()
+    async with running(world.kube, SHARED) as operator:
+        await play_until(world, is_ready(world))
+        with world.kube.down():
+            await until(lambda: not operator.health()["leading"])
+            world.edit_group("chat", replicas=1)
+        await play_until(world, is_ready(world, "2/2"))
+        assert operator.health()["leading"] is True
 
 
 async def test_instance_written_before_its_pool_is_told_and_then_served(world: World) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sagepool_operator.cli import EXIT_MISCONFIGURED, run
-from sagepool_operator.config import Images, Settings, read_settings
+from sagepool_operator.config import Images, LeaseName, Settings, read_settings
 from sagepool_operator.errors import SettingsError
 from sagepool_operator.log import configure_logging
 
@@ -26,6 +26,8 @@ def test_every_setting_is_read() -> None:
         {
             **IMAGE,
             "SAGEPOOL_OPERATOR_NAMESPACE": "team-a",
+            "SAGEPOOL_OPERATOR_LEASE": "sagepool-system/sagepool-operator",
+            "SAGEPOOL_OPERATOR_LEASE_SECONDS": "15",
             "SAGEPOOL_OPERATOR_WORKERS": "8",
             "SAGEPOOL_OPERATOR_RESYNC_SECONDS": "30",
             "SAGEPOOL_OPERATOR_PROBE_READY_SECONDS": "2.5",
@@ -37,6 +39,8 @@ def test_every_setting_is_read() -> None:
         }
     )
     assert settings.namespace == "team-a"
+    assert settings.lease == LeaseName("sagepool-system", "sagepool-operator")
+    assert settings.lease_s == 15
     assert (settings.workers, settings.resync_s) == (8, 30.0)
     assert settings.probe.ready_s == 2.5
     assert settings.images.vllm == "vllm:x"
@@ -56,6 +60,9 @@ def test_every_setting_is_read() -> None:
         ({**IMAGE, "SAGEPOOL_OPERATOR_LOG_LEVEL": "LOUD"}, "write one of INFO, DEBUG"),
         ({**IMAGE, "SAGEPOOL_OPERATOR_IMAGE_PULL_POLICY": "always"}, "write one of IfNotPresent"),
         ({**IMAGE, "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS": "a b"}, "'a b': write names of Secrets"),
+        ({**IMAGE, "SAGEPOOL_OPERATOR_LEASE": "operator"}, "write NAMESPACE/NAME"),
+        ({**IMAGE, "SAGEPOOL_OPERATOR_LEASE": "a.b/operator"}, "write NAMESPACE/NAME"),
+        ({**IMAGE, "SAGEPOOL_OPERATOR_LEASE_SECONDS": "4"}, "whole number from 5 on"),
         ({**IMAGE, "SAGEPOOL_OPERATOR_WORKER": "3"}, "WORKER is unknown: remove it"),
     ],
 )

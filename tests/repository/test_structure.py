@@ -18,7 +18,16 @@ PURE = [
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
     *(
         ROOT / "operator" / "sagepool_operator" / f"{name}.py"
-        for name in ("planner", "conditions", "judging", "problems", "drift", "status")
+        for name in (
+            "planner",
+            "conditions",
+            "judging",
+            "problems",
+            "drift",
+            "status",
+            "election",
+            "fence",
+        )
     ),
     *(
         ROOT / "router" / "sagepool_router" / f"{name}.py"

@@ -13,6 +13,8 @@ RELEASE = "sagepool-e2e"
 """Not the usual name: cluster roles are named after it, and the demo may be there too."""
 OPERATOR_SELECTOR = "app.kubernetes.io/name=sagepool,app.kubernetes.io/component=operator"
 """Operators of all releases, and their pods."""
+OPERATORS = 2
+"""Pods of the operator, as the chart has it."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,18 @@ class Installation:
         account = self.operator()["spec"]["template"]["spec"]["serviceAccountName"]
         return f"system:serviceaccount:{self.kubectl.namespace}:{account}"
 
+    def leader(self) -> str:
+        """Name of the operator's pod that works; empty while none does."""
+        lease = self.kubectl.get("lease", self.operator()["metadata"]["name"])
+        holder: str = lease["spec"]["holderIdentity"]
+        return holder.partition("_")[0]
+
     def operator_pods(self) -> list[str]:
         """Names of its pods."""
         pods = self.kubectl.get("pod", "-l", OPERATOR_SELECTOR)["items"]
         return [pod["metadata"]["name"] for pod in pods]
 
-    def scale_operator(self, replicas: int) -> None:
+    def scale_operator(self, replicas: int = OPERATORS) -> None:
         """Give the operator this many pods and wait until it has."""
         name = self.operator()["metadata"]["name"]
         self.kubectl.run("scale", "deployment", name, f"--replicas={replicas}")

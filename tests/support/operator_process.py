@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ class OperatorProcess:
         """What it has applied so far, `Kind NAMESPACE/NAME` each."""
         return [f"{x['kind']} {x['object']}" for x in self.logs if x["message"] == "applied"]
 
+    def said(self, message: str) -> list[datetime]:
+        """When its log has said this."""
+        return [datetime.fromisoformat(x["time"]) for x in self.logs if x["message"] == message]
+
     def stop(self, limit_s: float = 15.0) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -38,7 +43,7 @@ class OperatorProcess:
 
 @contextmanager
 def operator_process(
-    kubeconfig: Path, namespace: str, *, image: str, liveness_port: int
+    kubeconfig: Path, namespace: str, *, image: str, liveness_port: int, lease: str = ""
 ) -> Iterator[OperatorProcess]:
     """Run it while inside."""
     environ = {
@@ -47,6 +52,7 @@ def operator_process(
         "KUBECONFIG": str(kubeconfig),
         "SAGEPOOL_OPERATOR_IMAGE": image,
         "SAGEPOOL_OPERATOR_NAMESPACE": namespace,
+        "SAGEPOOL_OPERATOR_LEASE": lease,
         "SAGEPOOL_OPERATOR_LIVENESS_PORT": str(liveness_port),
         "SAGEPOOL_OPERATOR_PROBE_STARTING_SECONDS": "0.2",
     }
