@@ -8,6 +8,7 @@ from sagepool_crds.fields import URL_PATTERN, DeviceName, LabelName, Name, Price
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject, Time
 from sagepool_crds.pool import EngineType, Role
+from sagepool_crds.space import EmbeddingSpace
 
 Phase: TypeAlias = Literal["Pending", "Loading", "Ready", "Draining", "Failed"]
 
@@ -92,8 +93,21 @@ class ModelFacts(ApiModel):
 
     dimension: int | None = Field(default=None, ge=1)
     """Length of an embedding."""
+    norm: float | None = Field(default=None, gt=0)
+    """Euclidean length of the probe text's embedding, to three digits."""
+    fingerprint: str | None = Field(default=None, max_length=128)
+    """Direction of the probe text's embedding, as a sketch of a fixed size."""
     max_model_len: int | None = Field(default=None, ge=1)
     """Longest prompt and answer together, in tokens."""
+
+    @property
+    def space(self) -> EmbeddingSpace | None:
+        """The embedding space; None when it is not known."""
+        if self.dimension is None or self.norm is None or self.fingerprint is None:
+            return None
+        return EmbeddingSpace(
+            dimension=self.dimension, norm=self.norm, fingerprint=self.fingerprint
+        )
 
 
 class InferenceInstanceStatus(ApiModel):

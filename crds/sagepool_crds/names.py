@@ -28,7 +28,9 @@ REFRESH_ANNOTATION: Final = "sagepool.dev/refresh"
 MODEL_ANNOTATION: Final = "sagepool.dev/model"
 EMBEDDING_MODEL_ANNOTATION: Final = "sagepool.dev/embedding-model"
 ENGINE_ANNOTATION: Final = "sagepool.dev/engine"
-"""On an engine pod: the models' names and the engine's type that it was built with."""
+EMBEDDING_SOURCE_ANNOTATION: Final = "sagepool.dev/embedding-source"
+"""On an engine pod: the models' names, the engine's type, and the source of the weights that make
+its embeddings, as it was built with."""
 
 ROUTER_OWNER: Final = "sagepool-router"
 """What a router writes as `owned_by` of its models, so that no router is taken for an engine."""

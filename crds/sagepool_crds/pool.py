@@ -11,6 +11,7 @@ from sagepool_crds.fields import KeyReference, LabelName, Name, ObjectName, Port
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
 from sagepool_crds.scheduling import Scheduling
+from sagepool_crds.space import ModelSpace
 
 Role: TypeAlias = Literal["llm", "embedding"]
 """What one address answers, and in what a model's name is served."""
@@ -69,6 +70,13 @@ class Model(ApiModel):
     """Branch, tag or commit on the hub. Left out: the hub's default branch."""
     token_secret: KeyReference | None = None
     """Secret with the hub's access token, for gated models."""
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from and their revision, in one word; empty without a uri."""
+        if self.uri is None:
+            return ""
+        return f"{self.uri}@{self.revision}" if self.revision is not None else self.uri
 
 
 class Gpu(ApiModel):
@@ -292,6 +300,9 @@ class ModelStatus(ApiModel):
     """Instances that should."""
     source: Literal["local", "cloud", ""] = ""
     """Who answers for it: instances of the pool, the provider, or nobody."""
+    space: ModelSpace | None = None
+    """The embedding space of all instances that serve it: the one first seen. An instance in
+    another space gets no requests."""
 
 
 class GroupStatus(ApiModel):

@@ -5,7 +5,6 @@ itself.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -14,6 +13,7 @@ import httpx
 
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.pool import EngineType
+from sagepool_crds.space import EmbeddingSpace
 from sagepool_engines.dialects import (
     DIALECTS,
     Dialect,
@@ -22,6 +22,7 @@ from sagepool_engines.dialects import (
     UnexpectedAnswerError,
     read_load,
 )
+from sagepool_engines.space import describe_space
 
 Verdict: TypeAlias = Literal[
     "EngineReady",  # it answers and serves what it should
@@ -34,6 +35,7 @@ Verdict: TypeAlias = Literal[
 ]
 
 PROBE_TEXT: Final = "sagepool probe"
+"""Never to be changed: spaces that were told of earlier are compared by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class ProbeResult:
     message: str = ""
     """What is wrong and the next step; empty when the engine is ready."""
     max_model_len: int | None = None
-    dimension: int | None = None
+    space: EmbeddingSpace | None = None
+    """None when no embedding was asked for."""
     load: EngineLoad | None = None
     is_refused: bool = False
     """The connection was refused: the process is gone, there is nothing to be patient with."""
@@ -94,15 +97,15 @@ async def _probe(
             f"{url} serves {', '.join(served.models) or 'no model'}, not {', '.join(missing)}: "
             "correct the model's name or the engine",
         )
-    dimension = None
+    space = None
     if embed and endpoint.role == "embedding":
         answer = await _embed(client, url, endpoint.models[0])
         if isinstance(answer, str):
             return ProbeResult("EmbeddingFailed", f"{url}: {answer}")
-        dimension = answer
+        space = answer
     metrics = await client.get(url + dialect.metrics_path)
     load = read_load(dialect, metrics.text) if metrics.status_code == 200 else None
-    return ProbeResult("EngineReady", "", served.max_model_len, dimension, load)
+    return ProbeResult("EngineReady", "", served.max_model_len, space, load)
 
 
 def _missing(served: Served, wanted: Sequence[str]) -> list[str]:
@@ -111,8 +114,8 @@ def _missing(served: Served, wanted: Sequence[str]) -> list[str]:
     return [model for model in wanted if model not in served.models]
 
 
-async def _embed(client: httpx.AsyncClient, url: str, model: str) -> int | str:
-    """The dimension of the probe text's embedding, or what is wrong with it."""
+async def _embed(client: httpx.AsyncClient, url: str, model: str) -> EmbeddingSpace | str:
+    """The space of the probe text's embedding, or what is wrong with it."""
     response = await client.post(
         f"{url}/v1/embeddings", json={"model": model, "input": [PROBE_TEXT]}
     )
@@ -122,10 +125,10 @@ async def _embed(client: httpx.AsyncClient, url: str, model: str) -> int | str:
         vector = [float(x) for x in _json(response)["data"][0]["embedding"]]
     except (TypeError, KeyError, IndexError, ValueError):
         return "the embedding of a short text is not in OpenAI's form"
-    norm = math.sqrt(sum(x * x for x in vector))
-    if not vector or not math.isfinite(norm) or norm == 0:
+    try:
+        return describe_space(vector)
+    except ValueError:
         return "the embedding of a short text is empty, zero or not finite"
-    return len(vector)
 
 
 def _json(response: httpx.Response) -> Any:

@@ -60,6 +60,8 @@ class InstanceFacts:
     """None before the first probe."""
     rival: str
     """Who serves its model name in another role, in words; empty when nobody does."""
+    strange_space: str = ""
+    """How its embeddings differ from those of its pool, in words; empty when they do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,12 @@ def _rivalled(facts: InstanceFacts) -> _Finding | None:
     return _Finding("Failed", "ModelNameTaken", facts.rival)
 
 
+def _strange(facts: InstanceFacts) -> _Finding | None:
+    if not facts.strange_space:
+        return None
+    return _Finding("Failed", "OtherEmbeddingSpace", facts.strange_space)
+
+
 def _drained(facts: InstanceFacts) -> _Finding | None:
     if not facts.drain:
         return None
@@ -180,9 +188,14 @@ INSTANCE_CHECKS: Final[Sequence[_InstanceCheck]] = (
     _no_pool,
     *ENGINE_CHECKS,
     _rivalled,
+    _strange,
     _drained,
 )
 """Whether requests are sent to it."""
+
+
+REFUSALS: Final = frozenset({"ModelNameTaken", "OtherEmbeddingSpace"})
+"""Reasons why an engine that answers gets no requests until a person acts."""
 
 
 def judge_instance(facts: InstanceFacts) -> InstanceVerdict:
@@ -289,11 +302,11 @@ def _group_problem(facts: PoolFacts) -> Judgement | None:
     return Judgement(False, problems[0].reason, "; ".join(p.message for p in problems))
 
 
-def _model_name_taken(facts: PoolFacts) -> Judgement | None:
+def _refused_elsewhere(facts: PoolFacts) -> Judgement | None:
     for instance in facts.elsewhere:
-        if instance.ready.reason == "ModelNameTaken":
+        if instance.ready.reason in REFUSALS:
             message = f"InferenceInstance {instance.name}: {instance.ready.message}"
-            return Judgement(False, "ModelNameTaken", message)
+            return Judgement(False, instance.ready.reason, message)
     return None
 
 
@@ -316,7 +329,7 @@ READY_CHECKS: Final[Sequence[_PoolCheck]] = (
     _write_refused,
     _suspended,
     _group_problem,
-    _model_name_taken,
+    _refused_elsewhere,
     _router_absent,
     _engines_absent,
 )

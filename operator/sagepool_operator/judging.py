@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.instance import Endpoint
+from sagepool_crds.meta import is_true
 from sagepool_crds.pool import Group, InferencePool, Role
+from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import DEPLOYMENTS, Object
 from sagepool_operator.builders import engines
 from sagepool_operator.conditions import (
@@ -23,15 +25,29 @@ from sagepool_operator.pods import PodFacts
 from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
 from sagepool_operator.reports import Report, inherit
 from sagepool_operator.snapshot import Observed, SeenInstance
+from sagepool_operator.spaces import Speaker, agree_on_spaces, tell_strange
 from sagepool_operator.status import JudgedInstance, instance_status
 
 _SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
 
 
-def judge_instances(observed: Observed, now: datetime) -> list[JudgedInstance]:
-    """Every instance of the pool with the status that it should have."""
+def judge_instances(
+    observed: Observed, spaces: Mapping[str, ModelSpace], now: datetime
+) -> list[JudgedInstance]:
+    """Every instance of the pool with the status that it should have.
+
+    `spaces` are the embedding spaces that the pool serves its models in.
+    """
     claims = _claims(observed)
-    return [_judge(seen, observed, claims, now) for seen in observed.instances]
+    return [_judge(seen, observed, claims, spaces, now) for seen in observed.instances]
+
+
+def find_spaces(observed: Observed) -> dict[str, ModelSpace]:
+    """The embedding space that the pool serves each model in, where it is known."""
+    if observed.pool is None:
+        return {}
+    heard = (_speaker(seen, observed) for seen in observed.instances)
+    return agree_on_spaces(observed.pool, [speaker for speaker in heard if speaker is not None])
 
 
 def target_of(seen: SeenInstance, observed: Observed) -> Target | None:
@@ -103,14 +119,16 @@ def _unmapped(pool: InferencePool) -> Iterator[str]:
 
 
 def _judge(
-    seen: SeenInstance, observed: Observed, claims: "_Claims", now: datetime
+    seen: SeenInstance,
+    observed: Observed,
+    claims: "_Claims",
+    spaces: Mapping[str, ModelSpace],
+    now: datetime,
 ) -> JudgedInstance:
     instance = seen.instance
     pod = _pod_of(seen, observed)
-    target = target_of(seen, observed)
-    report = observed.reports.get(target.key) if target is not None else None
-    if report is None and target is not None and not (pod and pod.started_at is None):
-        report = inherit(instance.status, pod.started_at if pod else None)
+    report = _report_of(seen, observed)
+    speaker = _speaker(seen, observed)
     verdict = judge_instance(
         InstanceFacts(
             pool=observed.key.name,
@@ -122,11 +140,38 @@ def _judge(
             is_starting=pod is not None and not _is_up(pod, instance.spec.endpoints),
             probed=_probed(report),
             rival="" if seen.pod_uid else _rival(seen, claims, observed.key.name),
+            strange_space=tell_strange(speaker, spaces) if speaker is not None else "",
         )
     )
     status, recheck = instance_status(instance, verdict, report, now)
     group = (instance.spec.group or "") if seen.pod_uid else ""
     return JudgedInstance(instance, group, verdict, status, recheck)
+
+
+def _report_of(seen: SeenInstance, observed: Observed) -> Report | None:
+    """What probing has shown of its engine, in this operator's time or in an earlier one's."""
+    target = target_of(seen, observed)
+    if target is None:
+        return None
+    report = observed.reports.get(target.key)
+    pod = _pod_of(seen, observed)
+    if report is None and not (pod and pod.started_at is None):
+        report = inherit(seen.instance.status, pod.started_at if pod else None)
+    return report
+
+
+def _speaker(seen: SeenInstance, observed: Observed) -> Speaker | None:
+    report = _report_of(seen, observed)
+    if report is None or report.space is None:
+        return None
+    spec, pod = seen.instance.spec, _pod_of(seen, observed)
+    return Speaker(
+        instance=seen.instance.metadata.name,
+        models=tuple(m for e in spec.endpoints if e.role == "embedding" for m in e.models),
+        space=report.space,
+        source=pod.embedding_source if pod is not None else "",
+        is_ready=is_true(seen.instance.status.conditions, names.READY),
+    )
 
 
 def _probed(report: Report | None) -> Probed | None:

@@ -46,14 +46,15 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     pool = observed.pool
     if pool is not None and pool.metadata.deletion_timestamp is not None:
         return Plan()  # what it owns is garbage-collected
-    judged = judging.judge_instances(observed, now)
+    spaces = judging.find_spaces(observed)
+    judged = judging.judge_instances(observed, spaces, now)
     if pool is None:
         return Plan(statuses=_instance_statuses(observed, judged))
     wanted = wanted_children(pool, _templates(pool, observed, images), images)
     children = _sort_children(pool, wanted, observed)
     taken = (*children.taken, *_taken_instances(pool, observed))
     facts = judging.pool_facts(pool, observed, judged, taken)
-    status = pool_status(pool, facts, router.endpoint(pool), judged, now)
+    status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, now)
     statuses = _instance_statuses(observed, judged)
     if differs(pool.status, status):
         meta = pool.metadata

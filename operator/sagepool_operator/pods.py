@@ -52,6 +52,8 @@ class PodFacts:
     """Name of the model that its engine serves; a pod of an older spec serves another one."""
     embedding_model: str = ""
     """Name of the one that it serves for embeddings besides; empty when there is none."""
+    embedding_source: str = ""
+    """Where the weights of its embeddings come from; empty when it does not say."""
     engine: str = ""
     """Type of its engine."""
     port: int = 0
@@ -84,6 +86,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         started_at=_started_at(state),
         model=annotations.get(names.MODEL_ANNOTATION, ""),
         embedding_model=annotations.get(names.EMBEDDING_MODEL_ANNOTATION, ""),
+        embedding_source=annotations.get(names.EMBEDDING_SOURCE_ANNOTATION, ""),
         engine=annotations.get(names.ENGINE_ANNOTATION, ""),
         port=_port(pod),
         failure=_failure(status),

@@ -108,7 +108,7 @@ def _join(endpoints: Sequence[Endpoint], results: Sequence[ProbeResult]) -> Prob
     return ProbeResult(
         "EngineReady",
         max_model_len=lengths.get("llm") or lengths.get("embedding"),
-        dimension=next((r.dimension for r in results if r.dimension is not None), None),
+        space=next((r.space for r in results if r.space is not None), None),
         load=_add_loads(list(loads.values())),
     )
 

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from sagepool_crds import names
 from sagepool_crds.instance import InferenceInstanceStatus, Load, ModelFacts
 from sagepool_crds.meta import find_condition
+from sagepool_crds.space import EmbeddingSpace
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult, Verdict
 
@@ -34,7 +35,7 @@ class Report:
     failures: int = 0
     """Probes that failed since the last good one, while it still counts as ready."""
     max_model_len: int | None = None
-    dimension: int | None = None
+    space: EmbeddingSpace | None = None
     load: Load | None = None
 
     @property
@@ -66,7 +67,7 @@ def inherit(status: InferenceInstanceStatus, since: datetime | None) -> Report |
         "EngineReady",
         was_ready=True,
         max_model_len=facts.max_model_len,
-        dimension=facts.dimension,
+        space=facts.space,
         load=status.load,
     )
 
@@ -83,9 +84,9 @@ def advance(old: Report | None, result: ProbeResult, now: datetime, tolerance: i
     was_ready = result.is_ready or (old is not None and old.was_ready)
     if result.is_ready:
         load = round_load(result.load, now) if result.load is not None else None
-        # An embedding is asked for once, so its dimension is kept.
-        dimension = result.dimension or (old.dimension if old is not None else None)
-        return Report("EngineReady", "", True, 0, result.max_model_len, dimension, load)
+        # An embedding is asked for once, so what it has shown is kept.
+        space = result.space or (old.space if old is not None else None)
+        return Report("EngineReady", "", True, 0, result.max_model_len, space, load)
     if old is not None and old.is_ready and old.failures + 1 < tolerance:
         return replace(old, failures=old.failures + 1)
     return Report(result.verdict, result.message, was_ready)
@@ -123,6 +124,6 @@ def _written(report: Report) -> tuple[object, ...]:
         report.verdict,
         report.message,
         report.max_model_len,
-        report.dimension,
+        report.space,
         _figures(report.load),
     )

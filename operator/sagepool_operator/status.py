@@ -1,6 +1,6 @@
 """The status of instances and of the pool, from what was observed and judged. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
@@ -15,6 +15,7 @@ from sagepool_crds.pool import (
     ModelStatus,
     Role,
 )
+from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import Kind
 from sagepool_operator import conditions
 from sagepool_operator.conditions import InstanceVerdict, Judgement, PoolFacts
@@ -90,6 +91,7 @@ def pool_status(
     facts: PoolFacts,
     endpoint: str,
     judged: Sequence[JudgedInstance],
+    spaces: Mapping[str, ModelSpace],
     now: datetime,
 ) -> InferencePoolStatus:
     """The status of the pool."""
@@ -103,7 +105,7 @@ def pool_status(
         )
         for group in facts.groups
     ]
-    models = _models(pool, facts, judged)
+    models = _models(pool, facts, judged, spaces)
     desired = sum(g.desired for g in groups) + len(facts.elsewhere)
     ready = sum(g.ready for g in groups) + sum(i.ready.is_true for i in facts.elsewhere)
     return InferencePoolStatus(
@@ -162,7 +164,10 @@ def status_object(
 
 
 def _models(
-    pool: InferencePool, facts: PoolFacts, judged: Sequence[JudgedInstance]
+    pool: InferencePool,
+    facts: PoolFacts,
+    judged: Sequence[JudgedInstance],
+    spaces: Mapping[str, ModelSpace],
 ) -> list[ModelStatus]:
     """Models in the order of the groups, then those that only instances elsewhere serve."""
     roles: dict[str, Role] = {}
@@ -192,6 +197,7 @@ def _models(
             ready=ready[name],
             desired=desired[name],
             source=_source(pool, name, ready[name]),
+            space=spaces.get(name),
         )
         for name, role in roles.items()
     ]
@@ -229,9 +235,10 @@ def _conditions(
 
 
 def _model_facts(report: Report | None) -> ModelFacts | None:
-    if report is None or (report.dimension is None and report.max_model_len is None):
+    if report is None or (report.space is None and report.max_model_len is None):
         return None
-    return ModelFacts(dimension=report.dimension, max_model_len=report.max_model_len)
+    told = report.space.model_dump() if report.space is not None else {}
+    return ModelFacts(**told, max_model_len=report.max_model_len)
 
 
 def _join(items: Iterable[str]) -> str:

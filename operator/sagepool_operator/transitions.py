@@ -7,6 +7,7 @@ from sagepool_crds import meta, names
 from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus
 from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, POOLS, Kind, Object
+from sagepool_operator.conditions import REFUSALS
 from sagepool_operator.drift import APPLIED_ANNOTATION
 from sagepool_operator.plan import ChildKey, Event, EventType
 from sagepool_operator.recorded import GROUP_ANNOTATION
@@ -30,10 +31,14 @@ def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
 
 
 def of_instance(instance: InferenceInstance, new: InferenceInstanceStatus) -> tuple[Event, ...]:
-    """The instance has begun or ceased to get requests."""
-    was = meta.is_true(instance.status.conditions, names.READY)
+    """The instance has begun or ceased to get requests, or is refused them."""
+    old = meta.find_condition(instance.status.conditions, names.READY)
+    was = old is not None and old.status == "True"
     ready = meta.find_condition(new.conditions, names.READY)
-    if ready is None or was == (ready.status == "True"):
+    if ready is None:
+        return ()
+    is_refused = ready.reason in REFUSALS and (old is None or old.reason != ready.reason)
+    if was == (ready.status == "True") and not is_refused:
         return ()
     if ready.status == "True":
         return (_event(instance, INSTANCES, "Normal", "Ready", "Probe", ready.message),)

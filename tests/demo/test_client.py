@@ -50,6 +50,6 @@ async def test_the_client_finds_the_paragraph_that_shares_the_questions_words(
         await search_text(openai, "m", CONCEPTS.read_text(), log)
     embedded, *found = log.events()
     assert isinstance(embedded, Embedded)
-    assert (embedded.paragraphs, embedded.dimension) == (19, DIMENSION)
+    assert (embedded.paragraphs, embedded.dimension) == (20, DIMENSION)
     wrong = [f for f in found if isinstance(f, Found) and f.heading != f.expected]
     assert wrong == []

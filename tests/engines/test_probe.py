@@ -8,6 +8,7 @@ import pytest
 from sagepool_crds.instance import Endpoint
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult, probe
+from sagepool_engines.space import describe_space
 
 URL = "http://engine:8000"
 MODELS = {"data": [{"id": "m", "max_model_len": 4096}]}
@@ -47,10 +48,10 @@ async def test_ready_engine_tells_its_facts_and_load() -> None:
     )
 
 
-async def test_embedding_engine_shows_its_dimension_once_asked() -> None:
+async def test_embedding_engine_shows_its_space_once_asked() -> None:
     engine = Engine()
-    assert (await engine.probe("embedding")).dimension == 2
-    assert (await engine.probe("embedding", embed=False)).dimension is None
+    assert (await engine.probe("embedding")).space == describe_space([0.6, 0.8])
+    assert (await engine.probe("embedding", embed=False)).space is None
     assert engine.asked.count("/v1/embeddings") == 1
 
 

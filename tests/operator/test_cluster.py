@@ -190,6 +190,42 @@ def test_fields_that_somebody_edits_come_back(
     until(is_repaired, "the fields are back")
 
 
+async def test_engine_in_another_embedding_space_gets_no_requests_and_says_so(
+    kubeconfig: Path, namespace: Kubectl, port: int
+) -> None:
+    ours = StubEngine(models=("minilm",), vector=(0.6, 0.8, 0.0))
+    other = StubEngine(models=("minilm",), vector=(0.8, -0.6, 0.0))
+    async with ours.serve(), other.serve():
+
+        def put(name: str, engine: StubEngine) -> None:
+            endpoint = {"role": "embedding", "url": engine.url, "models": ["minilm"]}
+            obj = in_namespace(instance_object(endpoints=[endpoint]), namespace)
+            obj["metadata"]["name"] = name
+            namespace.apply(obj)
+
+        def check() -> None:
+            with operator_process(kubeconfig, namespace.namespace, image=IMAGE, liveness_port=port):
+                namespace.apply(in_namespace(empty_pool(), namespace))
+                put("ours", ours)
+                until(lambda: ready_reason(namespace, "sinst/ours") == "Ready", "the first serves")
+            # The space outlives the operator, also one that another engine has shown.
+            with operator_process(kubeconfig, namespace.namespace, image=IMAGE, liveness_port=port):
+                put("another", other)
+                until(
+                    lambda: ready_reason(namespace, "sinst/another") == "OtherEmbeddingSpace",
+                    "the second is refused",
+                )
+            assert ready_reason(namespace, "sinst/ours") == "Ready"
+            message = namespace.get("sinst/another")["status"]["message"]
+            assert "serve it under another model name" in message
+            (model,) = [m for m in namespace.get("spool/rag")["status"]["models"] if "space" in m]
+            assert (model["name"], model["space"]["dimension"]) == ("minilm", 3)
+            told = namespace.get("events.events.k8s.io")["items"]
+            assert [e["regarding"]["name"] for e in told if e["reason"] == "OtherEmbeddingSpace"]
+
+        await asyncio.to_thread(check)
+
+
 async def test_engine_elsewhere_is_probed_through_a_restart_of_the_operator(
     kubeconfig: Path, namespace: Kubectl, port: int
 ) -> None:

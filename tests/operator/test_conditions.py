@@ -170,6 +170,8 @@ def test_deployment_whose_pods_are_made_has_no_refusal(found: list[dict[str, str
         ({"drain": True}, "Draining", "DrainRequested", True),
         ({"is_leaving": True}, "Draining", "Draining", True),
         ({"rival": "taken"}, "Failed", "ModelNameTaken", True),
+        ({"strange_space": "other"}, "Failed", "OtherEmbeddingSpace", True),
+        ({"strange_space": "other", "drain": True}, "Failed", "OtherEmbeddingSpace", True),
         ({"pool_exists": False}, "Failed", "PoolNotFound", True),
         ({"is_starting": True}, "Pending", "Starting", False),
         ({"probed": None}, "Pending", "NotProbedYet", False),
@@ -235,6 +237,15 @@ WEDGED = Elsewhere("far", Judgement(False, "Unreachable", "no answer"))
             {"elsewhere": (Elsewhere("far", Judgement(False, "ModelNameTaken", "m is taken")),)},
             "ModelNameTaken",
             "InferenceInstance far: m is taken",
+        ),
+        (
+            {
+                "elsewhere": (
+                    Elsewhere("far", Judgement(False, "OtherEmbeddingSpace", "m differs")),
+                )
+            },
+            "OtherEmbeddingSpace",
+            "InferenceInstance far: m differs",
         ),
     ],
 )

@@ -186,6 +186,17 @@ class TestEveryPod:
         assert notes[names.MODEL_ANNOTATION] == "small"
         assert notes[names.EMBEDDING_MODEL_ANNOTATION] == "bge"
 
+    @pytest.mark.parametrize(
+        ("role", "revision", "said"),
+        [("embedding", None, "hf://o/m"), ("embedding", "v2", "hf://o/m@v2"), ("llm", "v2", None)],
+    )
+    def test_says_which_weights_make_its_embeddings(
+        self, role: str, revision: str | None, said: str | None
+    ) -> None:
+        model = {"name": "m", "uri": "hf://o/m", "revision": revision}
+        notes = template(role=role, engine={"type": "vllm"}, model=model)["metadata"]["annotations"]
+        assert notes.get(names.EMBEDDING_SOURCE_ANNOTATION) == said
+
     @pytest.mark.parametrize("kind", ["vllm", "tei", "simulator"])
     def test_has_no_token_and_no_service_variables(self, kind: str) -> None:
         spec = template(engine={"type": kind}, role="embedding")["spec"]

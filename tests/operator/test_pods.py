@@ -66,9 +66,14 @@ def test_only_a_controller_makes_a_pod() -> None:
 
 
 def test_models_that_it_was_built_with_are_read() -> None:
-    notes = {names.MODEL_ANNOTATION: "m", names.EMBEDDING_MODEL_ANNOTATION: "e"}
+    notes = {
+        names.MODEL_ANNOTATION: "m",
+        names.EMBEDDING_MODEL_ANNOTATION: "e",
+        names.EMBEDDING_SOURCE_ANNOTATION: "hf://o/e@v2",
+    }
     pod = read_pod({**POD, "metadata": {**POD["metadata"], "annotations": notes}}, "group")
     assert (pod.model, pod.embedding_model) == ("m", "e")
+    assert pod.embedding_source == "hf://o/e@v2"
     assert read_pod(POD, "group").embedding_model == ""
 
 

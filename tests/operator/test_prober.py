@@ -87,7 +87,8 @@ async def test_embedding_is_asked_for_once(prober: Prober, engine: StubEngine) -
     assert engine.requests.count("/v1/embeddings") == 1
     found = report(prober, wanted)
     assert found is not None
-    assert found.dimension == 3
+    assert found.space is not None
+    assert found.space.dimension == 3
 
 
 def mixed(chat: StubEngine, embed: StubEngine) -> Target:
@@ -108,7 +109,8 @@ async def test_both_endpoints_of_an_engine_are_probed_and_its_load_is_counted_on
     found = report(prober, wanted)
     assert found is not None
     assert found.load is not None
-    assert (found.dimension, found.max_model_len, found.load.running) == (3, 512, 3)
+    assert found.space is not None
+    assert (found.space.dimension, found.max_model_len, found.load.running) == (3, 512, 3)
     assert engine.requests.count("/v1/embeddings") == 1
 
 
@@ -125,7 +127,8 @@ async def test_endpoints_at_two_addresses_have_a_load_each(
         assert found is not None
         assert found.load is not None
         # The length that counts is the chat model's: only there does an answer follow.
-        assert (found.dimension, found.max_model_len, found.load.running) == (3, 8192, 3)
+        assert found.space is not None
+        assert (found.space.dimension, found.max_model_len, found.load.running) == (3, 8192, 3)
         await prober.close()
 
 
@@ -142,7 +145,8 @@ async def test_simulator_of_a_mixed_group_is_ready_for_both_models(prober: Probe
         await until(lambda: report(prober, wanted) is not None)
         found = report(prober, wanted)
         assert found is not None
-        assert (found.verdict, found.dimension) == ("EngineReady", 8)
+        assert found.space is not None
+        assert (found.verdict, found.space.dimension) == ("EngineReady", 8)
         await prober.close()
 
 

@@ -21,6 +21,7 @@ from operator_world import (
 from sagepool_crds import names
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult
+from sagepool_engines.space import describe_space
 from sagepool_kube.api import (
     DEPLOYMENTS,
     EVENTS,
@@ -48,6 +49,11 @@ async def settled(world: World) -> World:
     world.apply_pool()
     await world.settle()
     return world
+
+
+def in_space(*vector: float) -> ProbeResult:
+    """A ready engine that makes this vector of the probe text."""
+    return ProbeResult("EngineReady", space=describe_space(vector))
 
 
 def events(world: World) -> list[tuple[str, str]]:
@@ -574,6 +580,24 @@ class TestEnginesElsewhere:
         assert "belongs to group chat" in instance["status"]["message"]
         assert "under another name" in instance["status"]["message"]
         assert settled.condition(names.READY) == ("False", "ModelNameTaken")
+
+    async def test_in_another_embedding_space_get_no_requests(self, settled: World) -> None:
+        settled.probes.results["elsewhere"] = in_space(0.6, 0.8, 0.0)
+        settled.probes.results["stranger"] = in_space(0.8, -0.6, 0.0)
+        endpoint = {"role": "embedding", "url": "http://10.9.9.9:80", "models": ["other"]}
+        self.put(settled, endpoints=[endpoint])
+        await settled.settle()
+        self.put(settled, "stranger", endpoints=[endpoint])
+        await settled.settle()
+        first, second = (
+            settled.kube.read(INSTANCES, "default", n) for n in ("elsewhere", "stranger")
+        )
+        assert instance_condition(first)["status"] == "True"
+        assert instance_condition(second)["reason"] == "OtherEmbeddingSpace"
+        assert instance_condition(second, names.ENGINE_READY)["status"] == "True"
+        assert "model other is in another embedding space" in second["status"]["message"]
+        assert settled.condition(names.READY) == ("False", "OtherEmbeddingSpace")
+        assert events(settled).count(("InferenceInstance", "OtherEmbeddingSpace")) == 1
 
     async def test_of_two_the_first_by_name_has_the_model_name(self, settled: World) -> None:
         one = {"role": "llm", "url": "http://10.9.9.1:80", "models": ["x"]}

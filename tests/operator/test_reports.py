@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from operator_world import NOW
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult
+from sagepool_engines.space import describe_space
 from sagepool_operator.reports import Report, advance, round_load, same_load
 
-GOOD = ProbeResult("EngineReady", max_model_len=8192, dimension=3, load=EngineLoad(1, 0, 0.1))
+SPACE = describe_space([3.0, 4.0])
+GOOD = ProbeResult("EngineReady", max_model_len=8192, space=SPACE, load=EngineLoad(1, 0, 0.1))
 LOST = ProbeResult("Unreachable", "no answer")
 
 
@@ -35,9 +37,9 @@ def test_engine_that_was_never_ready_needs_no_patience() -> None:
     assert (report.is_ready, report.was_ready) == (False, False)
 
 
-def test_dimension_is_kept_when_no_embedding_was_asked_for() -> None:
+def test_embedding_space_is_kept_when_no_embedding_was_asked_for() -> None:
     report = advance(advance(None, GOOD, NOW, 3), ProbeResult("EngineReady"), NOW, 3)
-    assert report.dimension == 3
+    assert report.space == SPACE
 
 
 @settings(deadline=None)

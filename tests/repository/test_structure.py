@@ -14,6 +14,7 @@ SOURCES = sorted(
 )
 PURE = [
     *(ROOT / "crds" / "sagepool_crds").glob("*.py"),
+    ROOT / "crds" / "sagepool_engines" / "space.py",
     *(ROOT / "operator" / "sagepool_operator" / "builders").glob("*.py"),
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
     *(
@@ -27,6 +28,7 @@ PURE = [
             "status",
             "election",
             "fence",
+            "spaces",
         )
     ),
     *(

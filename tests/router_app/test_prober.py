@@ -170,7 +170,7 @@ async def test_an_embedding_is_asked_for_once_while_it_is_ready():
         assert found.engine.paths.count("/health") == 3
 
 
-async def test_how_long_embeddings_are_is_kept_from_the_one_that_was_asked_for():
+async def test_what_embeddings_are_like_is_kept_from_the_one_that_was_asked_for():
     instance = parse(role="embedding")
     async with probing(instance) as found:
         await found.pace.step()
@@ -178,7 +178,7 @@ async def test_how_long_embeddings_are_is_kept_from_the_one_that_was_asked_for()
         await found.pace.step()
         model = found.prober.with_status(instance).status.model
         assert model is not None
-        assert model.dimension == 2
+        assert (model.dimension, model.norm) == (2, 1.0)
 
 
 async def test_a_new_address_is_probed_anew():

@@ -14,6 +14,8 @@ class StubEngine:
     port: int = 0
     models: tuple[str, ...] = ("m",)
     max_model_len: int | None = None
+    vector: tuple[float, ...] = (1.0, 0.0, 0.0)
+    """Every embedding."""
     health: int = 200
     running: int = 0
     is_stalled: bool = False
@@ -67,5 +69,5 @@ class StubEngine:
             length = {"max_model_len": self.max_model_len} if self.max_model_len else {}
             return 200, json.dumps({"data": [{"id": n, **length} for n in self.models]}).encode()
         if path == "/v1/embeddings":
-            return 200, json.dumps({"data": [{"embedding": [1.0, 0.0, 0.0]}]}).encode()
+            return 200, json.dumps({"data": [{"embedding": self.vector}]}).encode()
         return 200, f"vllm:num_requests_running {self.running}\n".encode()

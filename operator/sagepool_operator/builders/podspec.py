@@ -24,6 +24,7 @@ def build_template(pool: InferencePool, group: Group, engine: EngineContainer) -
                 "kubectl.kubernetes.io/default-container": CONTAINER,
                 names.MODEL_ANNOTATION: group.model.name,
                 **_second_model(group),
+                **_embedding_source(group),
                 names.ENGINE_ANNOTATION: group.engine.type,
             },
         },
@@ -48,6 +49,11 @@ def _second_model(group: Group) -> dict[str, str]:
     if group.embedding_model is None:
         return {}
     return {names.EMBEDDING_MODEL_ANNOTATION: group.embedding_model.name}
+
+
+def _embedding_source(group: Group) -> dict[str, str]:
+    found = next((model.source for role, model in group.served if role == "embedding"), "")
+    return {names.EMBEDDING_SOURCE_ANNOTATION: found} if found else {}
 
 
 def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:

@@ -127,8 +127,8 @@ class Prober:
             )
             if not result.is_ready:
                 return result, None
-            if result.dimension is not None:
-                model = ModelFacts(dimension=result.dimension, max_model_len=result.max_model_len)
+            if result.space is not None:
+                model = ModelFacts(**result.space.model_dump(), max_model_len=result.max_model_len)
         return None, model
 
     def _set(
