@@ -44,9 +44,15 @@ READY: Final = "Ready"
 PROGRESSING: Final = "Progressing"
 ROUTER_READY: Final = "RouterReady"
 SCHEDULED: Final = "Scheduled"
+CLOUD_REACHABLE: Final = "CloudReachable"
 
 # Condition types of an instance (Ready too).
 ENGINE_READY: Final = "EngineReady"
+
+CONDITIONS: Final = frozenset(
+    {READY, PROGRESSING, ROUTER_READY, SCHEDULED, CLOUD_REACHABLE, ENGINE_READY}
+)
+"""Those that the operator writes; others may stand beside them."""
 
 
 def router_name(pool: str) -> str:

@@ -328,7 +328,8 @@ class InferencePoolStatus(ApiModel):
     conditions: list[Condition] = Field(
         default_factory=list, max_length=16, json_schema_extra=list_map("type")
     )
-    """Ready, Progressing, RouterReady, Scheduled."""
+    """Ready, Progressing, RouterReady, Scheduled and, where requests may go to a provider,
+    CloudReachable."""
     endpoint: str = ""
     """Base URL for OpenAI clients in the cluster."""
     models: list[ModelStatus] = Field(default_factory=list, json_schema_extra=list_map("name"))

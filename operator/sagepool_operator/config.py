@@ -30,7 +30,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class ProbeIntervals:
-    """How often and how long engines are asked."""
+    """How often and how long engines and providers are asked."""
 
     starting_s: float = 1.0
     """Between probes of an engine that is not ready, or has just failed one."""
@@ -39,7 +39,9 @@ class ProbeIntervals:
     timeout_s: float = 5.0
     """Limit of each call."""
     failures: int = 3
-    """Failed probes in a row that make a ready engine unready."""
+    """Failed probes in a row that make a ready engine unready, or a provider unreachable."""
+    provider_s: float = 60.0
+    """Between probes of a cloud provider that can be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class Settings:
     resync_s: float = 600.0
     """RESYNC_SECONDS: every pool is looked at again so often, though nothing seems to change."""
     probe: ProbeIntervals = ProbeIntervals()
-    """From PROBE_STARTING_SECONDS, PROBE_READY_SECONDS, PROBE_TIMEOUT_SECONDS, PROBE_FAILURES."""
+    """From PROBE_STARTING_SECONDS, PROBE_READY_SECONDS, PROBE_TIMEOUT_SECONDS, PROBE_FAILURES
+    and PROBE_PROVIDER_SECONDS."""
     liveness_port: int = 8081
     """LIVENESS_PORT: GET /healthz."""
     log_format: str = "json"
@@ -109,6 +112,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             ready_s=reader.seconds("PROBE_READY_SECONDS", defaults.probe.ready_s),
             timeout_s=reader.seconds("PROBE_TIMEOUT_SECONDS", defaults.probe.timeout_s),
             failures=reader.whole("PROBE_FAILURES", defaults.probe.failures),
+            provider_s=reader.seconds("PROBE_PROVIDER_SECONDS", defaults.probe.provider_s),
         ),
         liveness_port=reader.whole("LIVENESS_PORT", defaults.liveness_port),
         log_format=reader.choice("LOG_FORMAT", ("json", "text")),

@@ -6,24 +6,23 @@ from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.instance import Endpoint
-from sagepool_crds.meta import is_true
+from sagepool_crds.meta import find_condition, is_true
 from sagepool_crds.pool import Group, InferencePool, Role
 from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import DEPLOYMENTS, Object
 from sagepool_operator.builders import engines
-from sagepool_operator.conditions import (
-    Elsewhere,
-    GroupFacts,
+from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud
+from sagepool_operator.drift import digest
+from sagepool_operator.instance_conditions import (
     InstanceFacts,
-    PoolFacts,
+    Judgement,
     Probed,
     judge_instance,
 )
-from sagepool_operator.drift import digest
 from sagepool_operator.plan import ChildKey, Target
 from sagepool_operator.pods import PodFacts
 from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
-from sagepool_operator.reports import Report, inherit
+from sagepool_operator.reports import ProviderReport, Report, inherit
 from sagepool_operator.snapshot import Observed, SeenInstance
 from sagepool_operator.spaces import Speaker, agree_on_spaces, tell_strange
 from sagepool_operator.status import JudgedInstance, instance_status
@@ -99,6 +98,7 @@ def pool_facts(
             if not one.group and one.verdict.ready.reason not in ("Draining", "DrainRequested")
         ),
         provider=_provider(pool),
+        cloud=_judge_cloud(pool, observed.provider),
         unmapped=tuple(dict.fromkeys(_unmapped(pool))),
         taken=tuple(taken),
         refused=observed.refused,
@@ -108,6 +108,27 @@ def pool_facts(
 def _provider(pool: InferencePool) -> str:
     cloud = pool.spec.cloud
     return cloud.base_url if pool.spec.source == "cloud" and cloud is not None else ""
+
+
+def provider_to_ask(pool: InferencePool) -> str:
+    """Address of the provider, where requests may go to it; empty where they may not."""
+    cloud = pool.spec.cloud
+    if cloud is None or pool.spec.source == "local" or pool.spec.suspend:
+        return ""
+    return cloud.base_url
+
+
+def _judge_cloud(pool: InferencePool, report: ProviderReport | None) -> Judgement | None:
+    """What asking the provider has shown; until then, what an earlier operator has left."""
+    asked = provider_to_ask(pool)
+    if not asked:
+        return None
+    if report is not None and report.base_url == asked:
+        return judge_cloud(asked, report.error)
+    old = find_condition(pool.status.conditions, names.CLOUD_REACHABLE)
+    if old is None or old.observed_generation != pool.metadata.generation:
+        return None
+    return Judgement(old.status == "True", old.reason, old.message)
 
 
 def _unmapped(pool: InferencePool) -> Iterator[str]:

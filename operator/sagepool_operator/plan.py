@@ -98,6 +98,8 @@ class Plan:
     statuses: tuple[ApplyStatus, ...] = ()
     targets: tuple[Target, ...] = ()
     """Every engine to probe from now on, not only new ones."""
+    provider: str = ""
+    """Address of the cloud provider to ask from now on; empty: none."""
     requeue_after_s: float | None = None
     """When to look again though nothing has changed."""
 

@@ -66,6 +66,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         deletes=children.deletes,
         statuses=statuses,
         targets=tuple(_targets(observed)),
+        provider=judging.provider_to_ask(pool),
         requeue_after_s=_look_again_s(judged, taken),
     )
 

@@ -12,7 +12,7 @@ from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
 from sagepool_operator.plan import Target
 from sagepool_operator.planner import child_keys, plan
-from sagepool_operator.reports import Reports
+from sagepool_operator.reports import ProviderReport, Reports
 from sagepool_operator.snapshot import Cache, observe, read_pool
 
 
@@ -29,6 +29,18 @@ class Probes(Protocol):
         ...
 
 
+class ProviderProbes(Protocol):
+    """Asks cloud providers whether they can be reached."""
+
+    def report(self, pool: PoolKey) -> ProviderReport | None:
+        """What it has found."""
+        ...
+
+    def track(self, pool: PoolKey, base_url: str) -> None:
+        """Ask this provider for the pool from now on, and no other; empty: none."""
+        ...
+
+
 class Reconciler:
     """Brings pools a step closer to what their specs say. Remembers nothing about them."""
 
@@ -38,6 +50,7 @@ class Reconciler:
         api: ObjectApi,
         executor: Executor,
         prober: Probes,
+        providers: ProviderProbes,
         images: Images,
         now: Callable[[], datetime],
     ) -> None:
@@ -46,6 +59,7 @@ class Reconciler:
         self._api = api
         self._executor = executor
         self._prober = prober
+        self._providers = providers
         self._images = images
         self._now = now
 
@@ -62,9 +76,18 @@ class Reconciler:
         pool = read_pool(self._cache, key)
         is_leaving = pool is not None and pool.metadata.deletion_timestamp is not None
         wanted = child_keys(pool) if pool is not None and not is_leaving else ()
-        observed = await observe(self._cache, self._api, key, pool, wanted, self._prober.reports)
+        observed = await observe(
+            self._cache,
+            self._api,
+            key,
+            pool,
+            wanted,
+            self._prober.reports,
+            self._providers.report(key),
+        )
         decided = plan(observed, self._now(), self._images)
         self._prober.track(key, decided.targets)
+        self._providers.track(key, decided.provider)
         refused = await self._executor.make(decided)
         if refused:
             # The same judgement with one more fact: the status is written all the same.

@@ -127,3 +127,28 @@ def _written(report: Report) -> tuple[object, ...]:
         report.space,
         _figures(report.load),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderReport:
+    """A pool's cloud provider as asking it has shown it."""
+
+    base_url: str
+    error: str = ""
+    """Why no request can be sent there; empty when one can."""
+    failures: int = 0
+    """In a row, up to now."""
+
+
+def advance_provider(
+    old: ProviderReport | None, base_url: str, error: str, tolerance: int
+) -> ProviderReport:
+    """The report after one more question, which `error` is the outcome of (empty: good).
+
+    One that could be reached stays so until `tolerance` questions in a row have failed.
+    """
+    if not error:
+        return ProviderReport(base_url)
+    failures = old.failures + 1 if old is not None else 1
+    is_forgiven = old is not None and not old.error and failures < tolerance
+    return ProviderReport(base_url, "" if is_forgiven else error, failures)

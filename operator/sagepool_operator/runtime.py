@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -59,7 +60,10 @@ class Operator:
             timeout=settings.probe.timeout_s,
             limits=httpx.Limits(max_connections=_MAX_PROBES, keepalive_expiry=4.0),
             transport=transport,
-            trust_env=False,  # engines are in the cluster: no proxy of ours knows them
+            # Engines are in the cluster, where no proxy of ours knows them; routers use none for
+            # a provider either, and take the certificates that the system takes.
+            trust_env=False,
+            verify=ssl.create_default_context(),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._is_synced = False

@@ -26,7 +26,7 @@ from sagepool_kube.errors import NotFound
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
-from sagepool_operator.reports import Reports
+from sagepool_operator.reports import ProviderReport, Reports
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class Observed:
     """Engine and router pods."""
     instances: tuple[SeenInstance, ...] = ()
     reports: Reports = field(default_factory=dict)
+    provider: ProviderReport | None = None
+    """Of the pool's cloud provider; None before it has been asked."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -117,6 +119,7 @@ async def observe(
     pool: InferencePool | None,
     wanted: Iterable[ChildKey],
     reports: Reports,
+    provider: ProviderReport | None,
 ) -> Observed:
     """Read everything about a pool.
 
@@ -144,6 +147,7 @@ async def observe(
         ),
         instances=tuple(_read_instances(cache.instances(key))),
         reports=reports,
+        provider=provider,
     )
 
 

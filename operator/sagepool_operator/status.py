@@ -18,7 +18,8 @@ from sagepool_crds.pool import (
 from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import Kind
 from sagepool_operator import conditions
-from sagepool_operator.conditions import InstanceVerdict, Judgement, PoolFacts
+from sagepool_operator.conditions import PoolFacts
+from sagepool_operator.instance_conditions import InstanceVerdict, Judgement
 from sagepool_operator.reports import Report, same_load
 
 LOAD_INTERVAL: Final = timedelta(seconds=10)
@@ -117,6 +118,7 @@ def pool_status(
                 names.PROGRESSING: conditions.judge_progressing(facts),
                 names.ROUTER_READY: conditions.judge_router(facts),
                 names.SCHEDULED: conditions.judge_scheduled(facts),
+                **({names.CLOUD_REACHABLE: facts.cloud} if facts.cloud is not None else {}),
             },
             pool.metadata.generation,
             now,
@@ -133,8 +135,8 @@ def pool_status(
 
 def differs(old: StatusT, new: StatusT) -> bool:
     """Whether a status has to be written; conditions of others do not count."""
-    types = {condition.type for condition in new.conditions}
-    ours = sorted((c for c in old.conditions if c.type in types), key=lambda c: c.type)
+    mine = (c for c in old.conditions if c.type in names.CONDITIONS)
+    ours = sorted(mine, key=lambda c: c.type)
     return _by_name(old.model_copy(update={"conditions": ours})) != _by_name(new)
 
 

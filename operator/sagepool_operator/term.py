@@ -16,6 +16,7 @@ from sagepool_operator.config import Settings
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
 from sagepool_operator.prober import Prober
+from sagepool_operator.providers import ProviderProber
 from sagepool_operator.queue import WorkQueue
 from sagepool_operator.reconciler import Reconciler
 
@@ -50,9 +51,12 @@ class Term:
             self._reconcile, later=loop.call_later, clock=clock, rng=rng
         )
         self._prober = Prober(client, settings.probe, self._queue.add, now=now)
+        self._providers = ProviderProber(client, settings.probe, self._queue.add)
         recorder = Recorder(api, reporter, now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, cache, recorder.record)
-        self._reconciler = Reconciler(cache, api, executor, self._prober, settings.images, now)
+        self._reconciler = Reconciler(
+            cache, api, executor, self._prober, self._providers, settings.images, now
+        )
         self.last_success: datetime | None = None
         """When a pool was last reconciled."""
 
@@ -75,6 +79,7 @@ class Term:
         finally:
             self._queue.close()
             await self._prober.close()
+            await self._providers.close()
 
     async def _reconcile(self, key: PoolKey) -> float | None:
         again_s = await self._reconciler.reconcile(key)

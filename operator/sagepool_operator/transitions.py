@@ -7,8 +7,8 @@ from sagepool_crds import meta, names
 from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus
 from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, POOLS, Kind, Object
-from sagepool_operator.conditions import REFUSALS
 from sagepool_operator.drift import APPLIED_ANNOTATION
+from sagepool_operator.instance_conditions import REFUSALS
 from sagepool_operator.plan import ChildKey, Event, EventType
 from sagepool_operator.recorded import GROUP_ANNOTATION
 
@@ -17,7 +17,11 @@ _WAITING: Final = frozenset({"RouterNotReady", "EnginesNotReady"})
 
 
 def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
-    """The Ready condition has turned, or has a new reason."""
+    """The Ready condition has turned or has a new reason, or the provider has come or gone."""
+    return (*_of_ready(pool, new), *_of_cloud(pool, new))
+
+
+def _of_ready(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
     old = meta.find_condition(pool.status.conditions, names.READY)
     ready = meta.find_condition(new.conditions, names.READY)
     if ready is None or (old is not None and old.reason == ready.reason):
@@ -28,6 +32,25 @@ def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
     is_fine = ready.status == "True" or ready.reason == "Suspended"
     type_: EventType = "Normal" if is_fine else "Warning"
     return (_event(pool, POOLS, type_, ready.reason, "Judge", ready.message),)
+
+
+def _of_cloud(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
+    """A provider that can be reached from the start goes without saying."""
+    was_lost = _is_lost(pool.status)
+    is_lost = _is_lost(new)
+    cloud = meta.find_condition(new.conditions, names.CLOUD_REACHABLE)
+    ready = meta.find_condition(new.conditions, names.READY)
+    if cloud is None or was_lost == is_lost:
+        return ()
+    if ready is not None and ready.reason == cloud.reason:
+        return ()  # it has been told as the reason of the whole pool
+    type_: EventType = "Warning" if is_lost else "Normal"
+    return (_event(pool, POOLS, type_, cloud.reason, "Probe", cloud.message),)
+
+
+def _is_lost(status: InferencePoolStatus) -> bool:
+    cloud = meta.find_condition(status.conditions, names.CLOUD_REACHABLE)
+    return cloud is not None and cloud.status == "False"
 
 
 def of_instance(instance: InferenceInstance, new: InferenceInstanceStatus) -> tuple[Event, ...]:

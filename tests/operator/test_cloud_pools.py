@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from crd_objects import cloud_object, instance_object
-from operator_world import World, set_pod_status
+from operator_world import KEY, FakeProviders, World, set_pod_status
 from sagepool_crds import names
 from sagepool_engines.probe import ProbeResult
 from sagepool_kube.api import DEPLOYMENTS, EVENTS, INSTANCES
@@ -147,3 +147,48 @@ class TestMissingSecret:
         await world.reconcile()
         assert world.condition(names.ROUTER_READY) == ("True", "RouterShort")
         assert world.condition(names.PROGRESSING) == ("True", "Starting")
+
+
+class TestProviderThatCannotBeReached:
+    URL = "https://api.example.com/v1"
+
+    def told(self, world: World) -> list[str]:
+        mine = ("CloudReachable", "CloudUnreachable")
+        return [e["reason"] for e in world.kube.all(EVENTS) if e["reason"] in mine]
+
+    async def test_is_told_in_a_condition_and_in_an_event_when_it_turns(self, world: World) -> None:
+        assert world.condition(names.CLOUD_REACHABLE) == ("True", "CloudReachable")
+        assert self.told(world) == []
+        world.providers.errors[self.URL] = "it does not answer in time"
+        await world.settle()
+        assert world.condition(names.CLOUD_REACHABLE) == ("False", "CloudUnreachable")
+        assert "check cloud.baseUrl" in world.message(names.CLOUD_REACHABLE)
+        assert world.condition(names.READY) == ("True", "AllReady")
+        del world.providers.errors[self.URL]
+        await world.settle()
+        assert self.told(world) == ["CloudUnreachable", "CloudReachable"]
+
+    async def test_leaves_a_pool_without_engines_unready(self, world: World) -> None:
+        world.providers.errors[self.URL] = "it answers 503"
+        world.edit_pool(lambda pool: pool["spec"].update(source="cloud"))
+        await world.settle()
+        assert world.condition(names.READY) == ("False", "CloudUnreachable")
+        assert self.told(world) == ["CloudUnreachable"]
+
+    @pytest.mark.parametrize("change", [{"source": "local"}, {"suspend": True}])
+    async def test_is_not_asked_where_no_request_may_go_to_it(
+        self, world: World, change: dict[str, Any]
+    ) -> None:
+        world.edit_pool(lambda pool: pool["spec"].update(change))
+        await world.settle()
+        assert world.providers.asked == {KEY: ""}
+        assert world.condition(names.CLOUD_REACHABLE) == ("", "")
+
+    async def test_stays_told_while_a_new_operator_has_not_asked_yet(self, world: World) -> None:
+        world.providers.errors[self.URL] = "it answers 503"
+        await world.settle()
+        writes = world.write_count()
+        world.providers = FakeProviders()
+        await world.reconcile()
+        assert world.condition(names.CLOUD_REACHABLE) == ("False", "CloudUnreachable")
+        assert world.write_count() == writes

@@ -226,6 +226,38 @@ async def test_engine_in_another_embedding_space_gets_no_requests_and_says_so(
         await asyncio.to_thread(check)
 
 
+@pytest.mark.usefixtures("operator")
+async def test_provider_is_told_lost_and_back_and_no_more_when_it_is_removed(
+    namespace: Kubectl,
+) -> None:
+    provider = StubEngine()
+    async with provider.serve():
+        pass  # it has an address now, where nothing listens
+
+    def cloud() -> tuple[str, str]:
+        conditions = namespace.get("spool/rag").get("status", {}).get("conditions", ())
+        found = [(c["status"], c["message"]) for c in conditions if c["type"] == "CloudReachable"]
+        return found[0] if found else ("", "")
+
+    async def wait(condition: Callable[[], bool], what: str) -> None:
+        await asyncio.to_thread(until, condition, what)
+
+    pool = in_namespace(empty_pool(), namespace)
+    with_cloud = {**pool["spec"], "cloud": cloud_object(baseUrl=f"{provider.url}/v1")}
+    await asyncio.to_thread(namespace.apply, {**pool, "spec": with_cloud})
+    await wait(lambda: cloud()[0] == "False", "the loss is told")
+    assert "check cloud.baseUrl" in cloud()[1]
+    async with provider.serve():
+        await wait(lambda: cloud()[0] == "True", "it is back")
+    assert provider.requests
+    assert set(provider.requests) == {"/v1/models"}
+    await asyncio.to_thread(namespace.apply, pool)
+    await wait(lambda: cloud() == ("", ""), "it is told no more")
+    told = namespace.get("events.events.k8s.io")["items"]
+    reasons = [e["reason"] for e in told if e["reason"].startswith("Cloud")]
+    assert sorted(reasons) == ["CloudReachable", "CloudUnreachable"]
+
+
 async def test_engine_elsewhere_is_probed_through_a_restart_of_the_operator(
     kubeconfig: Path, namespace: Kubectl, port: int
 ) -> None:

@@ -9,15 +9,18 @@ from sagepool_engines.probe import Verdict
 from sagepool_operator.conditions import (
     Elsewhere,
     GroupFacts,
-    InstanceFacts,
-    Judgement,
     PoolFacts,
-    Probed,
-    judge_instance,
+    judge_cloud,
     judge_progressing,
     judge_ready,
     judge_router,
     judge_scheduled,
+)
+from sagepool_operator.instance_conditions import (
+    InstanceFacts,
+    Judgement,
+    Probed,
+    judge_instance,
 )
 from sagepool_operator.pods import Exit, PodFacts, Waiting
 from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
@@ -265,6 +268,8 @@ def test_pool_is_ready_or_says_what_to_do_first(
         ({"unmapped": ("m", "n")}, (True, "CloudOnly"), "for m, n: map it in cloud.models"),
         ({"elsewhere": (WEDGED,)}, (True, "CloudOnly"), PROVIDER),
         ({"router": replace(ROUTER, ready=0)}, (False, "RouterNotReady"), "0 of 2 router pods"),
+        ({"cloud": judge_cloud(PROVIDER, "")}, (True, "CloudOnly"), PROVIDER),
+        ({"cloud": judge_cloud(PROVIDER, "lost")}, (False, "CloudUnreachable"), "lost"),
     ],
 )
 def test_pool_that_a_provider_answers_for_needs_a_router_alone(
@@ -319,3 +324,14 @@ def test_scheduled_tells_of_every_pod_without_a_node() -> None:
     judgement = judge_scheduled(replace(POOL, groups=tuple(lost)))
     assert (judgement.is_true, judgement.message) == (False, "one; two")
     assert judge_scheduled(POOL).is_true
+
+
+def test_provider_that_cannot_be_reached_is_named_with_the_next_step() -> None:
+    lost = judge_cloud(PROVIDER, "it does not answer in time")
+    assert (lost.is_true, lost.reason) == (False, "CloudUnreachable")
+    assert lost.message.startswith(f"{PROVIDER}: it does not answer in time: check cloud.baseUrl")
+    assert judge_cloud(PROVIDER, "").is_true
+
+
+def test_pool_whose_own_engines_answer_is_ready_without_its_provider() -> None:
+    assert judge_ready(replace(POOL, cloud=judge_cloud(PROVIDER, "lost"))).reason == "AllReady"

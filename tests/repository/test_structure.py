@@ -22,6 +22,7 @@ PURE = [
         for name in (
             "planner",
             "conditions",
+            "instance_conditions",
             "judging",
             "problems",
             "drift",

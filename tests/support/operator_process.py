@@ -55,6 +55,7 @@ def operator_process(
         "SAGEPOOL_OPERATOR_LEASE": lease,
         "SAGEPOOL_OPERATOR_LIVENESS_PORT": str(liveness_port),
         "SAGEPOOL_OPERATOR_PROBE_STARTING_SECONDS": "0.2",
+        "SAGEPOOL_OPERATOR_PROBE_PROVIDER_SECONDS": "1",
     }
     command = [sys.executable, "-m", "sagepool_operator.cli", "run"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:

@@ -21,7 +21,7 @@ from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
 from sagepool_operator.plan import Target
 from sagepool_operator.reconciler import Reconciler
-from sagepool_operator.reports import Report, TargetKey, advance
+from sagepool_operator.reports import ProviderReport, Report, TargetKey, advance
 from sagepool_operator.snapshot import CHILD_KINDS
 
 Json: TypeAlias = dict[str, Any]
@@ -82,12 +82,29 @@ class FakeProbes:
         self.reports = found
 
 
+class FakeProviders:
+    """Providers that answer, unless a test has said otherwise."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, str] = {}
+        """By address."""
+        self.asked: dict[PoolKey, str] = {}
+
+    def report(self, pool: PoolKey) -> ProviderReport | None:
+        url = self.asked.get(pool, "")
+        return ProviderReport(url, self.errors.get(url, "")) if url else None
+
+    def track(self, pool: PoolKey, base_url: str) -> None:
+        self.asked[pool] = base_url
+
+
 @dataclass
 class World:
     """A cluster with a pool in it, and the operator's reconciler."""
 
     kube: FakeKube = field(default_factory=FakeKube)
     probes: FakeProbes = field(default_factory=FakeProbes)
+    providers: FakeProviders = field(default_factory=FakeProviders)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -100,17 +117,20 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        return Reconciler(cache, api, executor, self.probes, self.images, lambda: self.now)
+        return Reconciler(
+            cache, api, executor, self.probes, self.providers, self.images, lambda: self.now
+        )
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:
         """Let the operator and the cluster take turns until neither changes anything."""
         reconciler = reconciler if reconciler is not None else self.reconciler()
         for _ in range(50):
-            before = (self.kube.version, self.probes.reports)
+            before = (self.kube.version, self.probes.reports, dict(self.providers.asked))
             await reconciler.reconcile(KEY)
             play_cluster(self.kube, self.broken_groups)
             self.probes.probe()
-            if (self.kube.version, self.probes.reports) == before:
+            after = (self.kube.version, self.probes.reports, self.providers.asked)
+            if after == before:
                 return
         raise AssertionError("the pool does not settle")
 
