@@ -45,12 +45,13 @@ PROGRESSING: Final = "Progressing"
 ROUTER_READY: Final = "RouterReady"
 SCHEDULED: Final = "Scheduled"
 CLOUD_REACHABLE: Final = "CloudReachable"
+MODELS_FIT: Final = "ModelsFit"
 
 # Condition types of an instance (Ready too).
 ENGINE_READY: Final = "EngineReady"
 
 CONDITIONS: Final = frozenset(
-    {READY, PROGRESSING, ROUTER_READY, SCHEDULED, CLOUD_REACHABLE, ENGINE_READY}
+    {READY, PROGRESSING, ROUTER_READY, SCHEDULED, CLOUD_REACHABLE, MODELS_FIT, ENGINE_READY}
 )
 """Those that the operator writes; others may stand beside them."""
 

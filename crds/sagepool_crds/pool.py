@@ -96,6 +96,9 @@ class Gpu(ApiModel):
     """The extended resource that the device plugin offers."""
     memory_fraction: float | None = Field(default=None, gt=0, le=1)
     """Share of the GPU's memory that vllm may take. Left out: vllm's own default."""
+    memory: Quantity | None = None
+    """Memory of one GPU, for example 80Gi: with it the condition ModelsFit tells, before an engine
+    has tried, whether vllm finds room for the model."""
     price_per_hour: Price | None = None
     """What one GPU costs an hour, in the currency of your choice: for policy cost_optimized."""
 
@@ -165,6 +168,11 @@ class Group(ApiModel):
             Rule(
                 "self.engine.type == 'vllm' || !has(self.gpu) || !has(self.gpu.memoryFraction)",
                 "only vllm can be given a share of the GPU's memory: remove gpu.memoryFraction",
+                field_path=".gpu",
+            ),
+            Rule(
+                "self.engine.type == 'vllm' || !has(self.gpu) || !has(self.gpu.memory)",
+                "only for vllm it is reckoned whether a model fits: remove gpu.memory",
                 field_path=".gpu",
             ),
             Rule(
@@ -329,7 +337,7 @@ class InferencePoolStatus(ApiModel):
         default_factory=list, max_length=16, json_schema_extra=list_map("type")
     )
     """Ready, Progressing, RouterReady, Scheduled and, where requests may go to a provider,
-    CloudReachable."""
+    CloudReachable; where a group says how much memory its GPUs have, ModelsFit."""
     endpoint: str = ""
     """Base URL for OpenAI clients in the cluster."""
     models: list[ModelStatus] = Field(default_factory=list, json_schema_extra=list_map("name"))

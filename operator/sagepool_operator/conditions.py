@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from sagepool_operator.fit import Estimate
 from sagepool_operator.instance_conditions import REFUSALS, Judgement
 from sagepool_operator.problems import NOT_MOUNTED, Problem, first
+from sagepool_operator.sizing import GroupFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class PoolFacts:
     """Address of the cloud that answers instead of engines; empty when they do."""
     cloud: Judgement | None = None
     """Whether the provider can be reached; None where none is asked, or not yet."""
+    fit: Judgement | None = None
+    """Whether models fit into their GPUs; None where no group says how much memory those have."""
     unmapped: tuple[str, ...] = ()
     """Models that the provider does not answer for."""
     taken: tuple[str, ...] = ()
@@ -188,6 +192,44 @@ def judge_cloud(base_url: str, error: str) -> Judgement:
         f"{base_url}: {error}: check cloud.baseUrl, and that pods of this cluster may connect to "
         "it (DNS, NetworkPolicy, firewall, certificate); or set source to local",
     )
+
+
+def judge_fit(fits: Sequence[GroupFit]) -> Judgement | None:
+    """Whether models fit into their GPUs, as far as it can be told; None: nobody has asked."""
+    large, unknown, small = [], [], []
+    for fit in fits:
+        if isinstance(fit.estimate, str):
+            unknown.append(f"group {fit.group}: {fit.model}: {fit.estimate}")
+        elif fit.estimate.fits:
+            small.append(f"group {fit.group}: {_describe_need(fit.estimate)}")
+        else:
+            advice = _advise_on_size(fit.estimate)
+            large.append(f"group {fit.group}: {_describe_need(fit.estimate)}: {advice}")
+    if large:
+        return Judgement(False, "ModelTooLarge", "; ".join(large))
+    if unknown:
+        return Judgement(None, "FitUnknown", "; ".join(unknown))
+    return Judgement(True, "ModelsFit", "; ".join(small)) if small else None
+
+
+def _describe_need(found: Estimate) -> str:
+    return (
+        f"each GPU needs at least {_gib(found.needed_bytes)} GiB "
+        f"(weights {_gib(found.weights_bytes)}, KV cache of {found.length} tokens "
+        f"{_gib(found.kv_bytes_per_token * found.length)}), and vllm may take "
+        f"{_gib(found.budget_bytes)}"
+    )
+
+
+def _advise_on_size(found: Estimate) -> str:
+    advice = "raise gpu.count, take GPUs with more memory, or a quantised or smaller model"
+    if found.longest == 0:
+        return advice
+    return f"{advice}; or set --max-model-len={found.longest} in engine.args, or less"
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f}"
 
 
 def judge_scheduled(facts: PoolFacts) -> Judgement:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sagepool_crds.fields import URL_PATTERN
 from sagepool_operator.errors import SettingsError
 
 _PREFIX: Final = "SAGEPOOL_OPERATOR_"
 _OBJECT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_ADDRESS: Final = re.compile(URL_PATTERN)
 _MIN_LEASE_S: Final = 5
 
 
@@ -74,6 +76,8 @@ class Settings:
     """WORKERS: pools reconciled at the same time."""
     resync_s: float = 600.0
     """RESYNC_SECONDS: every pool is looked at again so often, though nothing seems to change."""
+    hub: str = "https://huggingface.co"
+    """HUB: where config.json of models is read, for groups with gpu.memory; none: nowhere."""
     probe: ProbeIntervals = ProbeIntervals()
     """From PROBE_STARTING_SECONDS, PROBE_READY_SECONDS, PROBE_TIMEOUT_SECONDS, PROBE_FAILURES
     and PROBE_PROVIDER_SECONDS."""
@@ -107,6 +111,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         lease_s=reader.whole("LEASE_SECONDS", defaults.lease_s, least=_MIN_LEASE_S),
         workers=reader.whole("WORKERS", defaults.workers),
         resync_s=reader.seconds("RESYNC_SECONDS", defaults.resync_s),
+        hub=reader.address("HUB", defaults.hub),
         probe=ProbeIntervals(
             starting_s=reader.seconds("PROBE_STARTING_SECONDS", defaults.probe.starting_s),
             ready_s=reader.seconds("PROBE_READY_SECONDS", defaults.probe.ready_s),
@@ -189,6 +194,16 @@ class _Reader:
                 "sagepool-system/sagepool-operator"
             )
         return LeaseName(namespace, own)
+
+    def address(self, name: str, default: str) -> str:
+        value = self._value(name) or default
+        if value == "none":
+            return ""
+        if _ADDRESS.fullmatch(value) is None:
+            raise SettingsError(
+                f"{_PREFIX}{name} is {value!r}: write an address such as {default}, or none"
+            )
+        return value
 
     def refuse_unknown(self) -> None:
         unknown = sorted(self._values.keys() - self._known)

@@ -9,11 +9,11 @@ the live object; what others added there does not matter.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from sagepool_crds.quantity import read_quantity
 from sagepool_kube.api import Object
 
 APPLIED_ANNOTATION: Final = "sagepool.dev/applied"
@@ -34,12 +34,6 @@ _ITEM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 """Lists that the API server merges item by item, and what tells their items apart."""
 _SETS: Final = frozenset({"models"})
 _QUANTITIES: Final = frozenset({"requests", "limits"})
-_SUFFIXES: Final[Mapping[str, Decimal]] = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    **{letter: Decimal(1000) ** (i + 1) for i, letter in enumerate("kMGTPE")},
-    **{f"{letter}i": Decimal(1024) ** (i + 1) for i, letter in enumerate("KMGTPE")},
-}
 
 
 def digest(value: object) -> str:
@@ -95,8 +89,6 @@ def _identity(item: object, keys: tuple[str, ...]) -> tuple[object, ...]:
 
 
 def _amount(quantity: object) -> Decimal | str:
-    """A Kubernetes quantity as a number: 1 and 1000m are the same."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})", str(quantity))
-    if match is None or match[2] not in _SUFFIXES:
-        return str(quantity)
-    return Decimal(match[1]) * _SUFFIXES[match[2]]
+    """A Kubernetes quantity as a number; what is none stays as it is."""
+    number = read_quantity(str(quantity))
+    return str(quantity) if number is None else number

@@ -13,7 +13,8 @@ from sagepool_operator.problems import Problem, first
 class Judgement:
     """A condition's status, reason and message."""
 
-    is_true: bool
+    is_true: bool | None
+    """None: nothing can be said."""
     reason: str
     message: str
 

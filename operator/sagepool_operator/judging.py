@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.instance import Endpoint
-from sagepool_crds.meta import find_condition, is_true
+from sagepool_crds.meta import ConditionStatus, find_condition, is_true
 from sagepool_crds.pool import Group, InferencePool, Role
 from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import DEPLOYMENTS, Object
 from sagepool_operator.builders import engines
-from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud
+from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud, judge_fit
 from sagepool_operator.drift import digest
 from sagepool_operator.instance_conditions import (
     InstanceFacts,
@@ -23,10 +23,16 @@ from sagepool_operator.plan import ChildKey, Target
 from sagepool_operator.pods import PodFacts
 from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
 from sagepool_operator.reports import ProviderReport, Report, inherit
+from sagepool_operator.sizing import models_to_size, size_group
 from sagepool_operator.snapshot import Observed, SeenInstance
 from sagepool_operator.spaces import Speaker, agree_on_spaces, tell_strange
 from sagepool_operator.status import JudgedInstance, instance_status
 
+_CLAIMS: Final[Mapping[ConditionStatus, bool | None]] = {
+    "True": True,
+    "False": False,
+    "Unknown": None,
+}
 _SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
 
 
@@ -99,6 +105,7 @@ def pool_facts(
         ),
         provider=_provider(pool),
         cloud=_judge_cloud(pool, observed.provider),
+        fit=_judge_fit(pool, observed),
         unmapped=tuple(dict.fromkeys(_unmapped(pool))),
         taken=tuple(taken),
         refused=observed.refused,
@@ -125,10 +132,22 @@ def _judge_cloud(pool: InferencePool, report: ProviderReport | None) -> Judgemen
         return None
     if report is not None and report.base_url == asked:
         return judge_cloud(asked, report.error)
-    old = find_condition(pool.status.conditions, names.CLOUD_REACHABLE)
+    return _inherit(pool, names.CLOUD_REACHABLE)
+
+
+def _judge_fit(pool: InferencePool, observed: Observed) -> Judgement | None:
+    if any(model not in observed.configs for model in models_to_size(pool)):
+        return _inherit(pool, names.MODELS_FIT)
+    sized = (size_group(group, observed.configs) for group in pool.spec.groups)
+    return judge_fit([fit for fit in sized if fit is not None])
+
+
+def _inherit(pool: InferencePool, type_: str) -> Judgement | None:
+    """What an earlier operator has said of this very spec."""
+    old = find_condition(pool.status.conditions, type_)
     if old is None or old.observed_generation != pool.metadata.generation:
         return None
-    return Judgement(old.status == "True", old.reason, old.message)
+    return Judgement(_CLAIMS[old.status], old.reason, old.message)
 
 
 def _unmapped(pool: InferencePool) -> Iterator[str]:

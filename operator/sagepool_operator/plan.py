@@ -8,6 +8,7 @@ from sagepool_crds.instance import Endpoint
 from sagepool_crds.pool import EngineType
 from sagepool_kube.api import Kind, Object
 from sagepool_operator.reports import TargetKey
+from sagepool_operator.sizing import HubModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ class Plan:
     """Every engine to probe from now on, not only new ones."""
     provider: str = ""
     """Address of the cloud provider to ask from now on; empty: none."""
+    models: tuple[HubModel, ...] = ()
+    """Models to find out about from now on, and no others."""
     requeue_after_s: float | None = None
     """When to look again though nothing has changed."""
 

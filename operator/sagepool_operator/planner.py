@@ -34,6 +34,7 @@ from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.sizing import models_to_size
 from sagepool_operator.snapshot import Observed
 from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
 
@@ -67,6 +68,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         statuses=statuses,
         targets=tuple(_targets(observed)),
         provider=judging.provider_to_ask(pool),
+        models=models_to_size(pool),
         requeue_after_s=_look_again_s(judged, taken),
     )
 

@@ -1,7 +1,7 @@
 """One reconcile: observe, plan, carry out, report."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -10,10 +10,12 @@ from sagepool_kube.api import ObjectApi
 from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
-from sagepool_operator.plan import Target
+from sagepool_operator.fit import ModelConfig
+from sagepool_operator.plan import Plan, Target
 from sagepool_operator.planner import child_keys, plan
 from sagepool_operator.reports import ProviderReport, Reports
-from sagepool_operator.snapshot import Cache, observe, read_pool
+from sagepool_operator.sizing import HubModel
+from sagepool_operator.snapshot import Cache, Findings, observe, read_pool
 
 
 class Probes(Protocol):
@@ -41,6 +43,38 @@ class ProviderProbes(Protocol):
         ...
 
 
+class ModelConfigs(Protocol):
+    """Finds out about models on the hub."""
+
+    @property
+    def configs(self) -> Mapping[HubModel, ModelConfig | str]:
+        """What it has found."""
+        ...
+
+    def track(self, pool: PoolKey, models: Iterable[HubModel]) -> None:
+        """Find out about these models for the pool, and about no others of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probers:
+    """All that asks outside of the API server."""
+
+    engines: Probes
+    providers: ProviderProbes
+    hub: ModelConfigs
+
+    def find(self, pool: PoolKey) -> Findings:
+        """What is known for a pool."""
+        return Findings(self.engines.reports, self.providers.report(pool), self.hub.configs)
+
+    def follow(self, pool: PoolKey, plan: Plan) -> None:
+        """Ask what the plan wants to know from now on."""
+        self.engines.track(pool, plan.targets)
+        self.providers.track(pool, plan.provider)
+        self.hub.track(pool, plan.models)
+
+
 class Reconciler:
     """Brings pools a step closer to what their specs say. Remembers nothing about them."""
 
@@ -49,8 +83,7 @@ class Reconciler:
         cache: Cache,
         api: ObjectApi,
         executor: Executor,
-        prober: Probes,
-        providers: ProviderProbes,
+        probers: Probers,
         images: Images,
         now: Callable[[], datetime],
     ) -> None:
@@ -58,8 +91,7 @@ class Reconciler:
         self._cache = cache
         self._api = api
         self._executor = executor
-        self._prober = prober
-        self._providers = providers
+        self._probers = probers
         self._images = images
         self._now = now
 
@@ -76,18 +108,10 @@ class Reconciler:
         pool = read_pool(self._cache, key)
         is_leaving = pool is not None and pool.metadata.deletion_timestamp is not None
         wanted = child_keys(pool) if pool is not None and not is_leaving else ()
-        observed = await observe(
-            self._cache,
-            self._api,
-            key,
-            pool,
-            wanted,
-            self._prober.reports,
-            self._providers.report(key),
-        )
+        findings = self._probers.find(key)
+        observed = await observe(self._cache, self._api, key, pool, wanted, findings)
         decided = plan(observed, self._now(), self._images)
-        self._prober.track(key, decided.targets)
-        self._providers.track(key, decided.provider)
+        self._probers.follow(key, decided)
         refused = await self._executor.make(decided)
         if refused:
             # The same judgement with one more fact: the status is written all the same.

@@ -24,7 +24,7 @@ _NOT_OF_THE_POD: Final[Mapping[str, bool | set[str]]] = {
     "max_concurrency": True,
     "model": {"aliases"},  # the router resolves them
     "embedding_model": {"aliases"},
-    "gpu": {"price_per_hour"},
+    "gpu": {"price_per_hour", "memory"},
 }
 
 

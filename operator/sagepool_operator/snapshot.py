@@ -24,9 +24,11 @@ from sagepool_kube.api import (
 )
 from sagepool_kube.errors import NotFound
 from sagepool_operator.errors import ReconcileError
+from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
 from sagepool_operator.reports import ProviderReport, Reports
+from sagepool_operator.sizing import HubModel
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -56,6 +58,18 @@ class SeenInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What has been found outside of the API server."""
+
+    reports: Reports = field(default_factory=dict)
+    """Of engines."""
+    provider: ProviderReport | None = None
+    """Of the pool's cloud provider; None before it has been asked."""
+    configs: Mapping[HubModel, ModelConfig | str] = field(default_factory=dict)
+    """Of models on the hub; for one that could not be read, why not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """A pool's part of the world at one moment."""
 
@@ -70,6 +84,8 @@ class Observed:
     reports: Reports = field(default_factory=dict)
     provider: ProviderReport | None = None
     """Of the pool's cloud provider; None before it has been asked."""
+    configs: Mapping[HubModel, ModelConfig | str] = field(default_factory=dict)
+    """Of models on the hub; for one that could not be read, why not."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -118,8 +134,7 @@ async def observe(
     key: PoolKey,
     pool: InferencePool | None,
     wanted: Iterable[ChildKey],
-    reports: Reports,
-    provider: ProviderReport | None,
+    findings: Findings,
 ) -> Observed:
     """Read everything about a pool.
 
@@ -146,8 +161,9 @@ async def observe(
             if is_controlled_by(pod, "ReplicaSet")
         ),
         instances=tuple(_read_instances(cache.instances(key))),
-        reports=reports,
-        provider=provider,
+        reports=findings.reports,
+        provider=findings.provider,
+        configs=findings.configs,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sagepool_crds import names
 from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus, ModelFacts
-from sagepool_crds.meta import Condition, set_condition
+from sagepool_crds.meta import Condition, ConditionStatus, set_condition
 from sagepool_crds.pool import (
     GroupStatus,
     InferencePool,
@@ -25,6 +25,11 @@ from sagepool_operator.reports import Report, same_load
 LOAD_INTERVAL: Final = timedelta(seconds=10)
 """A change of load alone is written at most so often."""
 _MAX_MESSAGE: Final = 1024
+_STATUS: Final[Mapping[bool | None, ConditionStatus]] = {
+    True: "True",
+    False: "False",
+    None: "Unknown",
+}
 
 StatusT = TypeVar("StatusT", InferencePoolStatus, InferenceInstanceStatus)
 
@@ -44,7 +49,7 @@ class JudgedInstance:
     @property
     def is_ready(self) -> bool:
         """Whether requests are sent to it."""
-        return self.verdict.ready.is_true
+        return self.verdict.ready.is_true is True
 
 
 def instance_status(
@@ -108,7 +113,7 @@ def pool_status(
     ]
     models = _models(pool, facts, judged, spaces)
     desired = sum(g.desired for g in groups) + len(facts.elsewhere)
-    ready = sum(g.ready for g in groups) + sum(i.ready.is_true for i in facts.elsewhere)
+    ready = sum(g.ready for g in groups) + sum(i.ready.is_true is True for i in facts.elsewhere)
     return InferencePoolStatus(
         observed_generation=pool.metadata.generation,
         conditions=_conditions(
@@ -119,6 +124,7 @@ def pool_status(
                 names.ROUTER_READY: conditions.judge_router(facts),
                 names.SCHEDULED: conditions.judge_scheduled(facts),
                 **({names.CLOUD_REACHABLE: facts.cloud} if facts.cloud is not None else {}),
+                **({names.MODELS_FIT: facts.fit} if facts.fit is not None else {}),
             },
             pool.metadata.generation,
             now,
@@ -226,7 +232,7 @@ def _conditions(
             found,
             Condition(
                 type=type_,
-                status="True" if judgement.is_true else "False",
+                status=_STATUS[judgement.is_true],
                 reason=judgement.reason,
                 message=judgement.message[:_MAX_MESSAGE],
                 last_transition_time=now,

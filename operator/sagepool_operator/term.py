@@ -15,10 +15,11 @@ from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import Settings
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
+from sagepool_operator.hub import HubReader
 from sagepool_operator.prober import Prober
 from sagepool_operator.providers import ProviderProber
 from sagepool_operator.queue import WorkQueue
-from sagepool_operator.reconciler import Reconciler
+from sagepool_operator.reconciler import Probers, Reconciler
 
 _RESYNC_SPREAD: Final = 0.2
 
@@ -54,9 +55,9 @@ class Term:
         self._providers = ProviderProber(client, settings.probe, self._queue.add)
         recorder = Recorder(api, reporter, now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, cache, recorder.record)
-        self._reconciler = Reconciler(
-            cache, api, executor, self._prober, self._providers, settings.images, now
-        )
+        self._hub = HubReader(client, settings.hub, self._queue.add)
+        probers = Probers(self._prober, self._providers, self._hub)
+        self._reconciler = Reconciler(cache, api, executor, probers, settings.images, now)
         self.last_success: datetime | None = None
         """When a pool was last reconciled."""
 
@@ -80,6 +81,7 @@ class Term:
             self._queue.close()
             await self._prober.close()
             await self._providers.close()
+            await self._hub.close()
 
     async def _reconcile(self, key: PoolKey) -> float | None:
         again_s = await self._reconciler.reconcile(key)

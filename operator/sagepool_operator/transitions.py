@@ -17,8 +17,10 @@ _WAITING: Final = frozenset({"RouterNotReady", "EnginesNotReady"})
 
 
 def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
-    """The Ready condition has turned or has a new reason, or the provider has come or gone."""
-    return (*_of_ready(pool, new), *_of_cloud(pool, new))
+    """The Ready condition has turned or has a new reason; the provider has gone or is back; models
+    do not fit, or do at last."""
+    lost = (_of_loss(pool, new, type_) for type_ in (names.CLOUD_REACHABLE, names.MODELS_FIT))
+    return (*_of_ready(pool, new), *(event for events in lost for event in events))
 
 
 def _of_ready(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
@@ -34,23 +36,23 @@ def _of_ready(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...
     return (_event(pool, POOLS, type_, ready.reason, "Judge", ready.message),)
 
 
-def _of_cloud(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
-    """A provider that can be reached from the start goes without saying."""
-    was_lost = _is_lost(pool.status)
-    is_lost = _is_lost(new)
-    cloud = meta.find_condition(new.conditions, names.CLOUD_REACHABLE)
+def _of_loss(pool: InferencePool, new: InferencePoolStatus, type_: str) -> tuple[Event, ...]:
+    """A condition that is true from the start goes without saying."""
+    was_lost = _is_false(pool.status, type_)
+    is_lost = _is_false(new, type_)
+    now = meta.find_condition(new.conditions, type_)
     ready = meta.find_condition(new.conditions, names.READY)
-    if cloud is None or was_lost == is_lost:
+    if now is None or was_lost == is_lost:
         return ()
-    if ready is not None and ready.reason == cloud.reason:
+    if ready is not None and ready.reason == now.reason:
         return ()  # it has been told as the reason of the whole pool
-    type_: EventType = "Warning" if is_lost else "Normal"
-    return (_event(pool, POOLS, type_, cloud.reason, "Probe", cloud.message),)
+    event_type: EventType = "Warning" if is_lost else "Normal"
+    return (_event(pool, POOLS, event_type, now.reason, "Judge", now.message),)
 
 
-def _is_lost(status: InferencePoolStatus) -> bool:
-    cloud = meta.find_condition(status.conditions, names.CLOUD_REACHABLE)
-    return cloud is not None and cloud.status == "False"
+def _is_false(status: InferencePoolStatus, type_: str) -> bool:
+    condition = meta.find_condition(status.conditions, type_)
+    return condition is not None and condition.status == "False"
 
 
 def of_instance(instance: InferenceInstance, new: InferenceInstanceStatus) -> tuple[Event, ...]:

@@ -49,6 +49,7 @@ FULL_POOL = pool_object(
                 "count": 1,
                 "resourceName": "nvidia.com/gpu",
                 "memoryFraction": 0.9,
+                "memory": "80Gi",
                 "pricePerHour": 2.5,
             },
             "replicas": 2,

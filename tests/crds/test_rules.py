@@ -167,6 +167,12 @@ RULES = [
         good=_pool_of(**REAL, gpu={"memoryFraction": 0.5}),
     ),
     Rule(
+        "only for vllm it is reckoned whether a model fits: remove gpu.memory",
+        "spec.groups[0].gpu",
+        bad=_pool_of(gpu={"memory": "80Gi"}),
+        good=_pool_of(**REAL, gpu={"memory": "80Gi"}),
+    ),
+    Rule(
         "aliases repeats the model's own name: remove it there",
         "spec.groups[0].model.aliases",
         bad=_pool_of(model={"name": "m", "aliases": ["m"]}),

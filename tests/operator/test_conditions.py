@@ -11,11 +11,13 @@ from sagepool_operator.conditions import (
     GroupFacts,
     PoolFacts,
     judge_cloud,
+    judge_fit,
     judge_progressing,
     judge_ready,
     judge_router,
     judge_scheduled,
 )
+from sagepool_operator.fit import Estimate
 from sagepool_operator.instance_conditions import (
     InstanceFacts,
     Judgement,
@@ -24,6 +26,7 @@ from sagepool_operator.instance_conditions import (
 )
 from sagepool_operator.pods import Exit, PodFacts, Waiting
 from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
+from sagepool_operator.sizing import GroupFit
 
 POD = PodFacts("rag-chat-1", "u", group="chat", ip="10.0.0.1", is_running=True)
 CHAT = Workload(
@@ -335,3 +338,44 @@ def test_provider_that_cannot_be_reached_is_named_with_the_next_step() -> None:
 
 def test_pool_whose_own_engines_answer_is_ready_without_its_provider() -> None:
     assert judge_ready(replace(POOL, cloud=judge_cloud(PROVIDER, "lost"))).reason == "AllReady"
+
+
+ROOMY = Estimate(
+    budget_bytes=20 * 2**30,
+    weights_bytes=14 * 2**30,
+    activations_bytes=0,
+    kv_bytes_per_token=2**17,
+    length=8192,
+)
+LONG, HEAVY = replace(ROOMY, length=131072), replace(ROOMY, weights_bytes=40 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "reason", "words"),
+    [
+        ([ROOMY], True, "ModelsFit", "group g0: each GPU needs at least 15.5 GiB (weights 14.0"),
+        ([ROOMY, LONG], False, "ModelTooLarge", "or set --max-model-len=45056 in engine.args"),
+        ([HEAVY], False, "ModelTooLarge", "raise gpu.count"),
+        (["why"], None, "FitUnknown", "group g0: hf://o/m: why"),
+        (["why", ROOMY], None, "FitUnknown", "why"),
+        (["why", HEAVY], False, "ModelTooLarge", "group g1"),
+    ],
+)
+def test_models_that_do_not_fit_are_told_before_those_that_nothing_is_known_of(
+    found: list[Estimate | str], status: bool | None, reason: str, words: str
+) -> None:
+    fits = [GroupFit(f"g{i}", "hf://o/m", one) for i, one in enumerate(found)]
+    judged = judge_fit(fits)
+    assert judged is not None
+    assert (judged.is_true, judged.reason) == (status, reason)
+    assert words in judged.message
+
+
+def test_where_not_even_the_weights_fit_a_shorter_request_is_no_advice() -> None:
+    judged = judge_fit([GroupFit("chat", "hf://o/m", HEAVY)])
+    assert judged is not None
+    assert "--max-model-len" not in judged.message
+
+
+def test_pool_whose_groups_say_nothing_of_their_gpus_has_no_judgement_of_fit() -> None:
+    assert judge_fit([]) is None

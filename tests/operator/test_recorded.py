@@ -45,6 +45,7 @@ def test_digest_is_that_of_the_first_release(group: dict[str, Any], released: st
     "change",
     [
         {"gpu": {"count": 2, "memoryFraction": 0.9, "pricePerHour": 3}},
+        {"gpu": {"count": 2, "memoryFraction": 0.9, "memory": "80Gi"}},
         {"model": {**WITH_GPU["model"], "aliases": []}},
         {"replicas": 1},
     ],

@@ -28,6 +28,7 @@ def test_every_setting_is_read() -> None:
             "SAGEPOOL_OPERATOR_NAMESPACE": "team-a",
             "SAGEPOOL_OPERATOR_LEASE": "sagepool-system/sagepool-operator",
             "SAGEPOOL_OPERATOR_LEASE_SECONDS": "15",
+            "SAGEPOOL_OPERATOR_HUB": "https://hub.example/mirror",
             "SAGEPOOL_OPERATOR_WORKERS": "8",
             "SAGEPOOL_OPERATOR_RESYNC_SECONDS": "30",
             "SAGEPOOL_OPERATOR_PROBE_READY_SECONDS": "2.5",
@@ -41,6 +42,7 @@ def test_every_setting_is_read() -> None:
     assert settings.namespace == "team-a"
     assert settings.lease == LeaseName("sagepool-system", "sagepool-operator")
     assert settings.lease_s == 15
+    assert settings.hub == "https://hub.example/mirror"
     assert (settings.workers, settings.resync_s) == (8, 30.0)
     assert settings.probe.ready_s == 2.5
     assert settings.images.vllm == "vllm:x"
@@ -63,12 +65,17 @@ def test_every_setting_is_read() -> None:
         ({**IMAGE, "SAGEPOOL_OPERATOR_LEASE": "operator"}, "write NAMESPACE/NAME"),
         ({**IMAGE, "SAGEPOOL_OPERATOR_LEASE": "a.b/operator"}, "write NAMESPACE/NAME"),
         ({**IMAGE, "SAGEPOOL_OPERATOR_LEASE_SECONDS": "4"}, "whole number from 5 on"),
+        ({**IMAGE, "SAGEPOOL_OPERATOR_HUB": "huggingface.co"}, "write an address such as https"),
         ({**IMAGE, "SAGEPOOL_OPERATOR_WORKER": "3"}, "WORKER is unknown: remove it"),
     ],
 )
 def test_wrong_setting_is_named_with_the_way_out(variables: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         read_settings(variables)
+
+
+def test_hub_can_be_left_out() -> None:
+    assert read_settings({**IMAGE, "SAGEPOOL_OPERATOR_HUB": "none"}).hub == ""
 
 
 def test_wrong_setting_ends_the_program_with_its_own_code(

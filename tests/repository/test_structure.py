@@ -30,6 +30,8 @@ PURE = [
             "election",
             "fence",
             "spaces",
+            "fit",
+            "sizing",
         )
     ),
     *(

@@ -19,9 +19,11 @@ from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, POOLS, Kind, Object,
 from sagepool_operator.config import Images
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
+from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import Target
-from sagepool_operator.reconciler import Reconciler
+from sagepool_operator.reconciler import Probers, Reconciler
 from sagepool_operator.reports import ProviderReport, Report, TargetKey, advance
+from sagepool_operator.sizing import HubModel
 from sagepool_operator.snapshot import CHILD_KINDS
 
 Json: TypeAlias = dict[str, Any]
@@ -98,6 +100,17 @@ class FakeProviders:
         self.asked[pool] = base_url
 
 
+class FakeHub:
+    """A hub that has what a test says."""
+
+    def __init__(self) -> None:
+        self.configs: dict[HubModel, ModelConfig | str] = {}
+        self.asked: dict[PoolKey, tuple[HubModel, ...]] = {}
+
+    def track(self, pool: PoolKey, models: Iterable[HubModel]) -> None:
+        self.asked[pool] = tuple(models)
+
+
 @dataclass
 class World:
     """A cluster with a pool in it, and the operator's reconciler."""
@@ -105,6 +118,7 @@ class World:
     kube: FakeKube = field(default_factory=FakeKube)
     probes: FakeProbes = field(default_factory=FakeProbes)
     providers: FakeProviders = field(default_factory=FakeProviders)
+    hub: FakeHub = field(default_factory=FakeHub)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -117,9 +131,8 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        return Reconciler(
-            cache, api, executor, self.probes, self.providers, self.images, lambda: self.now
-        )
+        probers = Probers(self.probes, self.providers, self.hub)
+        return Reconciler(cache, api, executor, probers, self.images, lambda: self.now)
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:
         """Let the operator and the cluster take turns until neither changes anything."""

@@ -1,0 +1,92 @@
+"""What a group asks of its GPUs' memory, from its spec and its model's config.json. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sagepool_crds.pool import Group, InferencePool
+from sagepool_crds.quantity import read_quantity
+from sagepool_operator.fit import Estimate, Hardware, ModelConfig, estimate
+
+_LENGTH: Final = "--max-model-len"
+_CHANGES_NEED: Final = frozenset(
+    {
+        *("--config", "--cpu-offload-gb", "--data-parallel-size", "--dtype", "--hf-overrides"),
+        *("--gpu-memory-utilization", "--kv-cache-dtype", "--kv-cache-memory-bytes"),
+        *("--max-num-batched-tokens", "--model", "--pipeline-parallel-size", "--quantization"),
+        *("--tensor-parallel-size", "-dp", "-pp", "-q", "-tp"),
+    }
+)
+"""Arguments that make the need another one than is reckoned here."""
+_UNITS: Final = {"": 1, "k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model on the hub."""
+
+    uri: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFit:
+    """Whether a group's model fits into its GPUs."""
+
+    group: str
+    model: str
+    estimate: Estimate | str
+    """Why nothing can be said, in words, when nothing can."""
+
+
+def models_to_size(pool: InferencePool) -> tuple[HubModel, ...]:
+    """Models of the groups that say how much memory their GPUs have."""
+    sized = (group for group in pool.spec.groups if _memory_bytes(group))
+    return tuple(dict.fromkeys(_model_of(group) for group in sized))
+
+
+def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> GroupFit | None:
+    """Whether a group fits; None when it does not say into what, or its model is not known."""
+    memory_bytes = _memory_bytes(group)
+    config = configs.get(_model_of(group))
+    if group.gpu is None or not memory_bytes or config is None:
+        return None
+    hardware = Hardware(group.gpu.count, memory_bytes, group.gpu.memory_fraction)
+    found = _estimate(group.engine.args, config, hardware)
+    return GroupFit(group.name, group.model.uri or "", found)
+
+
+def _model_of(group: Group) -> HubModel:
+    return HubModel(group.model.uri or "", group.model.revision)
+
+
+def _memory_bytes(group: Group) -> int:
+    if group.gpu is None or group.gpu.memory is None:
+        return 0
+    return int(read_quantity(group.gpu.memory) or 0)
+
+
+def _estimate(args: Sequence[str], config: ModelConfig | str, hardware: Hardware) -> Estimate | str:
+    if isinstance(config, str):
+        return config
+    names = [argument.partition("=")[0].replace("_", "-") for argument in args]
+    unknown = next((name for name in names if name in _CHANGES_NEED), None)
+    if unknown is not None:
+        return f"engine.args has {unknown}, whose effect is not reckoned"
+    if _LENGTH not in names:
+        return estimate(config, hardware, None)
+    place = names.index(_LENGTH)
+    value = args[place].partition("=")[2] or "".join(args[place + 1 : place + 2])
+    length = _read_length(value)
+    if length is None:
+        return f"engine.args has {_LENGTH} {value}"
+    return estimate(config, hardware, length)
+
+
+def _read_length(text: str) -> int | None:
+    """A length as vLLM reads it: 8192, 8k (thousands) or 8K (1024s)."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([kKmM]?)", text)
+    if match is None:
+        return None
+    return int(float(match[1]) * _UNITS[match[2]]) or None
