@@ -6,6 +6,7 @@ Only those of groups that ask for it (gpu.memory). It reads no Secret: a gated m
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ import httpx
 
 from sagepool_crds.meta import PoolKey
 from sagepool_operator.fit import ModelConfig
+from sagepool_operator.followed import Followed
 from sagepool_operator.sizing import HubModel
 
 _RETRY_S: Final = 600.0
@@ -38,7 +40,8 @@ class HubReader:
         self._wake = wake
         self._sleep = sleep
         self._configs: dict[HubModel, ModelConfig | str] = {}
-        self._tasks: dict[PoolKey, dict[HubModel, asyncio.Task[None]]] = {}
+        # What is known of a model stays: another pool may ask for it.
+        self._followed: Followed[HubModel] = Followed(lambda pool, model: None)
 
     @property
     def configs(self) -> Mapping[HubModel, ModelConfig | str]:
@@ -47,22 +50,11 @@ class HubReader:
 
     def track(self, pool: PoolKey, models: Iterable[HubModel]) -> None:
         """Find out about these models for the pool, and about no others of it."""
-        wanted = set(models)
-        tasks = self._tasks.setdefault(pool, {})
-        for model in tasks.keys() - wanted:
-            tasks.pop(model).cancel()
-        for model in wanted - tasks.keys():
-            tasks[model] = asyncio.create_task(self._find(pool, model), name=f"hub {model.uri}")
-        if not tasks:
-            del self._tasks[pool]
+        self._followed.track(pool, {m: partial(self._find, pool, m) for m in models})
 
     async def close(self) -> None:
         """Stop asking."""
-        tasks = [task for group in self._tasks.values() for task in group.values()]
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._followed.close()
 
     async def _find(self, pool: PoolKey, model: HubModel) -> None:
         told: ModelConfig | str | None = None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -14,6 +15,7 @@ from sagepool_crds.meta import PoolKey
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult, probe
 from sagepool_operator.config import ProbeIntervals
+from sagepool_operator.followed import Followed
 from sagepool_operator.plan import Target
 from sagepool_operator.reports import Report, Reports, TargetKey, advance
 
@@ -38,7 +40,7 @@ class Prober:
         self._wake = wake
         self._now = now
         self._sleep = sleep
-        self._tasks: dict[PoolKey, dict[TargetKey, asyncio.Task[None]]] = {}
+        self._followed: Followed[TargetKey] = Followed(lambda _, key: self._file(key, None))
         self._reports: Mapping[TargetKey, Report] = MappingProxyType({})
 
     @property
@@ -48,23 +50,11 @@ class Prober:
 
     def track(self, pool: PoolKey, targets: Iterable[Target]) -> None:
         """Probe these targets of the pool from now on, and no others of it."""
-        wanted = {target.key: target for target in targets}
-        tasks = self._tasks.setdefault(pool, {})
-        for key in tasks.keys() - wanted.keys():
-            tasks.pop(key).cancel()
-            self._file(key, None)
-        for key in wanted.keys() - tasks.keys():
-            tasks[key] = asyncio.create_task(self._follow(pool, wanted[key]), name=f"probe {key}")
-        if not tasks:
-            del self._tasks[pool]
+        self._followed.track(pool, {t.key: partial(self._follow, pool, t) for t in targets})
 
     async def close(self) -> None:
         """Stop probing."""
-        tasks = [task for group in self._tasks.values() for task in group.values()]
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._followed.close()
 
     async def _follow(self, pool: PoolKey, target: Target) -> None:
         while True:

@@ -8,12 +8,14 @@ service. Whether the key is taken, routers find out.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import httpx
 
 from sagepool_crds.meta import PoolKey
 from sagepool_operator.config import ProbeIntervals
+from sagepool_operator.followed import Followed
 from sagepool_operator.reports import ProviderReport, advance_provider
 
 _logger: Final = logging.getLogger(__name__)
@@ -37,8 +39,8 @@ class ProviderProber:
         self._intervals = intervals
         self._wake = wake
         self._sleep = sleep
-        self._tasks: dict[PoolKey, tuple[str, asyncio.Task[None]]] = {}
         self._reports: dict[PoolKey, ProviderReport] = {}
+        self._followed: Followed[str] = Followed(lambda pool, _: self._forget(pool))
 
     def report(self, pool: PoolKey) -> ProviderReport | None:
         """What asking has shown; None before the first answer."""
@@ -46,24 +48,12 @@ class ProviderProber:
 
     def track(self, pool: PoolKey, base_url: str) -> None:
         """Ask this provider for the pool from now on, and no other; empty: none."""
-        followed, task = self._tasks.get(pool, ("", None))
-        if followed == base_url:
-            return
-        if task is not None:
-            task.cancel()
-            del self._tasks[pool]
-        self._reports.pop(pool, None)
-        if base_url:
-            following = asyncio.create_task(self._follow(pool, base_url), name=f"provider {pool}")
-            self._tasks[pool] = (base_url, following)
+        wanted = {base_url: partial(self._follow, pool, base_url)} if base_url else {}
+        self._followed.track(pool, wanted)
 
     async def close(self) -> None:
         """Stop asking."""
-        tasks = [task for _, task in self._tasks.values()]
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._followed.close()
 
     async def _follow(self, pool: PoolKey, base_url: str) -> None:
         while True:
@@ -79,6 +69,9 @@ class ProviderProber:
                 self._wake(pool)
             pace_s = self._intervals.provider_s
             await self._sleep(pace_s / _RETRIES if report.failures else pace_s)
+
+    def _forget(self, pool: PoolKey) -> None:
+        self._reports.pop(pool, None)
 
 
 async def ask_provider(client: httpx.AsyncClient, base_url: str) -> str:

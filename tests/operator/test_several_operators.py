@@ -93,15 +93,23 @@ def assert_one_at_a_time(*operators: OperatorProcess) -> None:
             assert any(begin <= at <= end for begin, end in spans(operator))
 
 
-def test_another_operator_goes_on_soon_after_a_death_and_at_once_after_a_stop(
+@contextmanager
+def a_pair(
     kubeconfig: Path, namespace: Kubectl
-) -> None:
+) -> Iterator[tuple[OperatorProcess, OperatorProcess]]:
+    """The one that leads, which has made a pool, and the one that waits."""
     place = (kubeconfig, namespace.namespace)
     with an_operator(*place) as one, an_operator(*place) as other:
         first = leader_of(one, other)
-        second = other if first is one else one
         apply_pool(namespace, 1)
         seconds_until(lambda: is_settled(namespace), "the pool is made and told of")
+        yield first, other if first is one else one
+
+
+def test_another_operator_goes_on_soon_after_a_death_and_at_once_after_a_stop(
+    kubeconfig: Path, namespace: Kubectl
+) -> None:
+    with a_pair(kubeconfig, namespace) as (first, second):
         assert second.applied() == []
 
         first.kill()
@@ -112,7 +120,7 @@ def test_another_operator_goes_on_soon_after_a_death_and_at_once_after_a_stop(
         # It has found the pool as it was, and written what has changed.
         assert second.applied() == [f"Deployment {namespace.namespace}/rag-router"]
 
-        with an_operator(*place) as third:
+        with an_operator(kubeconfig, namespace.namespace) as third:
             assert second.stop() == 0
             seconds_until(lambda: leads(third), "the third leads")
             took = third.said(LEADS)[0] - second.said(NO_LONGER)[0]
@@ -128,15 +136,11 @@ def test_nobody_works_while_the_api_server_hangs_and_one_does_afterwards(
     through = tmp_path / "kubeconfig"
     with (
         stalling_proxy(kubeconfig, through) as proxy,
-        an_operator(through, namespace.namespace) as one,
-        an_operator(through, namespace.namespace) as other,
+        a_pair(through, namespace) as (one, other),
     ):
-        first = leader_of(one, other)
-        apply_pool(namespace, 1)
-        seconds_until(lambda: router_replicas(namespace) == 1, "the pool is made")
         proxy.stall()
         apply_pool(namespace, 2)  # it reaches the API server directly
-        gone_s = seconds_until(lambda: not leads(first), "the leader stops", HANG_S)
+        gone_s = seconds_until(lambda: not leads(one), "the leader stops", HANG_S)
         # The time that the API server is away is what the promise is about.
         time.sleep(HANG_S - gone_s)
         assert not leads(one)
@@ -151,12 +155,7 @@ def test_nobody_works_while_the_api_server_hangs_and_one_does_afterwards(
 def test_a_leader_that_was_stopped_for_a_while_writes_nothing_when_it_goes_on(
     kubeconfig: Path, namespace: Kubectl
 ) -> None:
-    place = (kubeconfig, namespace.namespace)
-    with an_operator(*place) as one, an_operator(*place) as other:
-        first = leader_of(one, other)
-        second = other if first is one else one
-        apply_pool(namespace, 1)
-        seconds_until(lambda: router_replicas(namespace) == 1, "the pool is made")
+    with a_pair(kubeconfig, namespace) as (first, second):
         before = first.applied()
         first.process.send_signal(signal.SIGSTOP)
         seconds_until(lambda: leads(second), "the second leads", AFTER_A_DEATH_S)
