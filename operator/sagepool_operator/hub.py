@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
@@ -39,13 +40,14 @@ class HubReader:
         self._hub_url = hub_url.rstrip("/")
         self._wake = wake
         self._sleep = sleep
-        self._configs: dict[HubModel, ModelConfig | str] = {}
+        self._configs: Mapping[HubModel, ModelConfig | str] = MappingProxyType({})
         # What is known of a model stays: another pool may ask for it.
         self._followed: Followed[HubModel] = Followed(lambda pool, model: None)
 
     @property
     def configs(self) -> Mapping[HubModel, ModelConfig | str]:
-        """What is known; for a model that could not be read, why not."""
+        """What is known; for a model that could not be read, why not. The mapping never changes, a
+        new one takes its place."""
         return self._configs
 
     def track(self, pool: PoolKey, models: Iterable[HubModel]) -> None:
@@ -62,7 +64,7 @@ class HubReader:
             known = self._configs.get(model)
             if not isinstance(known, ModelConfig):
                 known = await read_config(self._client, self._hub_url, model)
-                self._configs[model] = known
+                self._configs = MappingProxyType({**self._configs, model: known})
             if known != told:
                 self._wake(pool)
             told = known
