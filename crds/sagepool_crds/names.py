@@ -15,6 +15,8 @@ INSTANCE_PLURAL: Final = "inferenceinstances"
 INSTANCE_SHORT: Final = "sinst"
 
 FIELD_MANAGER: Final = "sagepool"
+SCALE_MANAGER: Final = "sagepool-scale"
+"""Keeps a Deployment's replicas as they are when the operator hands them over to others."""
 
 POOL_LABEL: Final = "sagepool.dev/pool"
 GROUP_LABEL: Final = "sagepool.dev/group"
@@ -24,6 +26,9 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 
 REFRESH_ANNOTATION: Final = "sagepool.dev/refresh"
 """On a pool: a new value makes the operator build every engine pod anew with today's defaults."""
+
+REPLICAS_ANNOTATION: Final = "sagepool.dev/replicas"
+"""On a group's Deployment: `external` where others than the operator say how many pods it has."""
 
 MODEL_ANNOTATION: Final = "sagepool.dev/model"
 EMBEDDING_MODEL_ANNOTATION: Final = "sagepool.dev/embedding-model"

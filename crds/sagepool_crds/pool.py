@@ -10,6 +10,7 @@ from sagepool_crds.environment import EnvVar
 from sagepool_crds.fields import KeyReference, LabelName, Name, ObjectName, Port, Price, Quantity
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
+from sagepool_crds.scaling import Scaling
 from sagepool_crds.scheduling import Scheduling
 from sagepool_crds.space import ModelSpace
 
@@ -176,6 +177,26 @@ class Group(ApiModel):
                 field_path=".gpu",
             ),
             Rule(
+                "!has(self.replicas) || !has(self.scaling)",
+                "replicas and scaling are both set: remove replicas to have the group scaled, or "
+                "scaling to have a fixed number",
+                field_path=".scaling",
+            ),
+            Rule(
+                "self.role != 'embedding' || !has(self.scaling) || !has(self.scaling.target) || "
+                "!has(self.scaling.target.ttftMs)",
+                "embeddings have no first token: remove scaling.target.ttftMs, or scale by "
+                "queuedTexts",
+                field_path=".scaling.target.ttftMs",
+            ),
+            Rule(
+                "self.role != 'llm' || !has(self.scaling) || !has(self.scaling.target) || "
+                "!has(self.scaling.target.queuedTexts)",
+                "only embeddings are counted in texts: remove scaling.target.queuedTexts, or "
+                "scale by queuedRequests",
+                field_path=".scaling.target.queuedTexts",
+            ),
+            Rule(
                 "self.role == oldSelf.role",
                 "a group's role cannot change: add a group with another name and remove this one",
                 field_path=".role",
@@ -197,7 +218,9 @@ class Group(ApiModel):
     gpu: Gpu | None = None
     """Left out: the pods ask for no GPU."""
     replicas: int | None = Field(default=None, ge=0, le=1024)
-    """Number of engine pods. Left out: 1."""
+    """Number of engine pods. Left out, without scaling: 1."""
+    scaling: Scaling | None = None
+    """Instead of replicas: how many engine pods there are follows what is asked of them."""
     max_concurrency: int = Field(default=256, ge=1, le=65536)
     """Requests that one router keeps in flight on one engine; more are answered with 429."""
 

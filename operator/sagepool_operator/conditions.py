@@ -157,7 +157,7 @@ def judge_ready(facts: PoolFacts) -> Judgement:
         return Judgement(True, "CloudOnly", _describe_cloud(facts))
     count = sum(g.ready for g in facts.groups) + len(facts.elsewhere)
     if count == 0:
-        return Judgement(True, "AllReady", "the spec asks for no engine")
+        return Judgement(True, "AllReady", "no engine is asked for")
     return Judgement(True, "AllReady", f"every engine answers: {count} of {count}")
 
 

@@ -61,7 +61,9 @@ class Executor:
 
     async def _apply(self, apply: Apply) -> None:
         meta = apply.obj["metadata"]
-        made = await self._api.apply(apply.kind, meta["namespace"], apply.obj)
+        made = await self._api.apply(
+            apply.kind, meta["namespace"], apply.obj, field_manager=apply.manager
+        )
         self._notes.note(apply.kind, made)
         _logger.info("applied", extra=_fields(apply.kind, meta["namespace"], meta["name"]))
         await self._record_all(apply.events)

@@ -10,7 +10,6 @@ from sagepool_crds.meta import ConditionStatus, find_condition, is_true
 from sagepool_crds.pool import Group, InferencePool, Role
 from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import DEPLOYMENTS, Object
-from sagepool_operator.builders import engines
 from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud, judge_fit
 from sagepool_operator.drift import digest
 from sagepool_operator.instance_conditions import (
@@ -90,12 +89,16 @@ def pool_facts(
     observed: Observed,
     judged: Sequence[JudgedInstance],
     taken: Sequence[str],
+    desired: Mapping[str, int],
 ) -> PoolFacts:
-    """What judging the pool needs."""
+    """What judging the pool needs; `desired` are the engines that each group should have."""
     return PoolFacts(
         name=pool.metadata.name,
         is_suspended=pool.spec.suspend,
-        groups=tuple(_group_facts(pool, group, observed, judged) for group in pool.spec.groups),
+        groups=tuple(
+            _group_facts(pool, group, observed, judged, desired[group.name])
+            for group in pool.spec.groups
+        ),
         router=_router_facts(pool, observed),
         elsewhere=tuple(
             Elsewhere(one.instance.metadata.name, one.verdict.ready)
@@ -297,10 +300,13 @@ def _router_workload(pool: InferencePool) -> Workload:
 
 
 def _group_facts(
-    pool: InferencePool, group: Group, observed: Observed, judged: Sequence[JudgedInstance]
+    pool: InferencePool,
+    group: Group,
+    observed: Observed,
+    judged: Sequence[JudgedInstance],
+    desired: int,
 ) -> GroupFacts:
     name = names.group_name(pool.metadata.name, group.name)
-    desired = engines.wanted_replicas(pool, group)
     mine = [one for one in judged if one.group == group.name]
     pods = [pod for pod in observed.pods if pod.group == group.name]
     live = observed.children.get(ChildKey(DEPLOYMENTS, name))

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from sagepool_crds import names
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.pool import EngineType
 from sagepool_kube.api import Kind, Object
+from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.reports import TargetKey
 from sagepool_operator.sizing import HubModel
 
@@ -46,6 +48,8 @@ class Apply:
     obj: Object
     events: tuple[Event, ...] = ()
     """To record once it is done."""
+    manager: str = names.FIELD_MANAGER
+    """Whose the fields are from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class Plan:
     """Address of the cloud provider to ask from now on; empty: none."""
     models: tuple[HubModel, ...] = ()
     """Models to find out about from now on, and no others."""
+    scene: Scene | None = None
+    """What is scaled by what routers report; None: nothing is."""
     requeue_after_s: float | None = None
     """When to look again though nothing has changed."""
 

@@ -29,6 +29,8 @@ from sagepool_kube.api import (
     Object,
 )
 from sagepool_operator import judging, recorded, transitions
+from sagepool_operator.autoscaling.replicas import Replicas, hand_over, replicas_of
+from sagepool_operator.autoscaling.scene import RouterPod, ScaledGroup, Scene
 from sagepool_operator.builders import disruption, engines, identity, instance, podspec, router
 from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
@@ -51,10 +53,12 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     judged = judging.judge_instances(observed, spaces, now)
     if pool is None:
         return Plan(statuses=_instance_statuses(observed, judged))
-    wanted = wanted_children(pool, _templates(pool, observed, images), images)
-    children = _sort_children(pool, wanted, observed)
+    replicas = _replicas(pool, observed)
+    wanted = wanted_children(pool, _templates(pool, observed, images), replicas, images)
+    children = _sort_children(pool, wanted, observed, replicas)
     taken = (*children.taken, *_taken_instances(pool, observed))
-    facts = judging.pool_facts(pool, observed, judged, taken)
+    desired = {group: found.count for group, found in replicas.items()}
+    facts = judging.pool_facts(pool, observed, judged, taken, desired)
     status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, now)
     statuses = _instance_statuses(observed, judged)
     if differs(pool.status, status):
@@ -69,6 +73,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         targets=tuple(_targets(observed)),
         provider=judging.provider_to_ask(pool),
         models=models_to_size(pool),
+        scene=_scene(pool, observed, judged, replicas),
         requeue_after_s=_look_again_s(judged, taken),
     )
 
@@ -85,11 +90,14 @@ def child_keys(pool: InferencePool) -> tuple[ChildKey, ...]:
 
 
 def wanted_children(
-    pool: InferencePool, templates: Mapping[str, Mapping[str, Any]], images: Images
+    pool: InferencePool,
+    templates: Mapping[str, Mapping[str, Any]],
+    replicas: Mapping[str, Replicas],
+    images: Images,
 ) -> Iterator[tuple[Kind, Object]]:
     """Every object that the pool needs, as it should be, in the order in which to make them.
 
-    `templates` are the groups' pod templates, by group.
+    `templates` are the groups' pod templates and `replicas` their numbers of pods, by group.
     """
     account, role, binding = router.build_access(pool)
     yield SERVICE_ACCOUNTS, account
@@ -103,7 +111,8 @@ def wanted_children(
     for group in pool.spec.groups:
         template = templates[group.name]
         notes = recorded.record(template, recorded.group_digest(pool, group))
-        yield DEPLOYMENTS, engines.build_deployment(pool, group, template, notes)
+        count = replicas[group.name].count if replicas[group.name].is_ours else None
+        yield DEPLOYMENTS, engines.build_deployment(pool, group, template, notes, count)
         labels, selector = identity.group_labels(pool, group), identity.group_selector(pool, group)
         name = _deployment_of(pool, group).name
         yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector)
@@ -126,6 +135,48 @@ def _templates(
     return templates
 
 
+def _replicas(pool: InferencePool, observed: Observed) -> dict[str, Replicas]:
+    """How many pods each group should have."""
+    return {
+        group.name: replicas_of(
+            pool,
+            group,
+            observed.children.get(_deployment_of(pool, group)),
+            observed.decisions.get(group.name),
+        )
+        for group in pool.spec.groups
+    }
+
+
+def _scene(
+    pool: InferencePool,
+    observed: Observed,
+    judged: Sequence[JudgedInstance],
+    replicas: Mapping[str, Replicas],
+) -> Scene | None:
+    """What the autoscaler has to look at; None where nothing is scaled by it."""
+    if pool.spec.suspend or pool.spec.source == "cloud":
+        return None
+    groups = tuple(
+        ScaledGroup(
+            group.name,
+            group.scaling,
+            replicas[group.name].count,
+            tuple(one.ready_since for one in judged if one.group == group.name and one.is_ready),
+        )
+        for group in pool.spec.groups
+        if group.scaling is not None and not group.scaling.is_external
+    )
+    if not groups:
+        return None
+    routers = tuple(
+        RouterPod(pod.uid, f"http://{pod.host}:{router.ADMIN_PORT}")
+        for pod in observed.pods
+        if not pod.group and pod.ip and pod.is_running and not pod.is_deleting
+    )
+    return Scene(routers, groups)
+
+
 def _deployment_of(pool: InferencePool, group: Group) -> ChildKey:
     return ChildKey(DEPLOYMENTS, names.group_name(pool.metadata.name, group.name))
 
@@ -140,8 +191,12 @@ class _Children:
 
 
 def _sort_children(
-    pool: InferencePool, wanted: Iterator[tuple[Kind, Object]], observed: Observed
+    pool: InferencePool,
+    wanted: Iterator[tuple[Kind, Object]],
+    observed: Observed,
+    replicas: Mapping[str, Replicas],
 ) -> _Children:
+    reasons = {names.group_name(pool.metadata.name, g): r.reason for g, r in replicas.items()}
     applies, taken, keys = [], [], set()
     for kind, obj in wanted:
         key = ChildKey(kind, obj["metadata"]["name"])
@@ -153,7 +208,11 @@ def _sort_children(
         elif not identity.is_owned_by(live, pool.metadata.uid):
             taken.append(f"{key} is there already{_owner_in_words(live)}")
         elif not _is_leaving(live) and has_drifted(sealed, live):
-            applies.append(Apply(kind, sealed, transitions.of_child(pool, kind, sealed, live)))
+            if kind == DEPLOYMENTS and "replicas" not in sealed["spec"]:
+                applies.extend(_hand_over(live))
+            why = reasons.get(key.name, "")
+            events = transitions.of_child(pool, kind, sealed, live, why)
+            applies.append(Apply(kind, sealed, events))
     deletes = [
         Delete(
             key.kind,
@@ -168,6 +227,13 @@ def _sort_children(
         and not _is_leaving(live)
     ]
     return _Children(tuple(applies), tuple(deletes), tuple(taken))
+
+
+def _hand_over(live: Object) -> Iterator[Apply]:
+    """Leaves a Deployment's replicas to others as they are."""
+    part = hand_over(live)
+    if part is not None:
+        yield Apply(DEPLOYMENTS, part, manager=names.SCALE_MANAGER)
 
 
 def _instance_applies(pool: InferencePool, observed: Observed) -> Iterator[Apply]:

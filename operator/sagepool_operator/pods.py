@@ -61,6 +61,11 @@ class PodFacts:
     failure: str = ""
     """Why the whole pod has failed (evicted, node lost); empty when it has not."""
 
+    @property
+    def host(self) -> str:
+        """Its address as a URL has it."""
+        return f"[{self.ip}]" if ":" in self.ip else self.ip
+
 
 def read_pod(pod: Object, group_label: str) -> PodFacts:
     """The facts of a pod."""

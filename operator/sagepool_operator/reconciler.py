@@ -7,6 +7,8 @@ from typing import Protocol
 
 from sagepool_crds.meta import PoolKey
 from sagepool_kube.api import ObjectApi
+from sagepool_operator.autoscaling.decision import Decision
+from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
@@ -56,6 +58,18 @@ class ModelConfigs(Protocol):
         ...
 
 
+class Scaler(Protocol):
+    """Decides how many engines groups should have."""
+
+    def decisions(self, pool: PoolKey) -> Mapping[str, Decision]:
+        """What is decided and not yet done, by group."""
+        ...
+
+    def follow(self, pool: PoolKey, scene: Scene | None) -> None:
+        """Look at the pool as it is now; None: not any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Probers:
     """All that asks outside of the API server."""
@@ -63,10 +77,16 @@ class Probers:
     engines: Probes
     providers: ProviderProbes
     hub: ModelConfigs
+    scaler: Scaler
 
     def find(self, pool: PoolKey) -> Findings:
         """What is known for a pool."""
-        return Findings(self.engines.reports, self.providers.report(pool), self.hub.configs)
+        return Findings(
+            self.engines.reports,
+            self.providers.report(pool),
+            self.hub.configs,
+            self.scaler.decisions(pool),
+        )
 
     def follow(self, pool: PoolKey, plan: Plan) -> None:
         """Ask what the plan wants to know from now on."""
@@ -113,6 +133,7 @@ class Reconciler:
         decided = plan(observed, self._now(), self._images)
         self._probers.follow(key, decided)
         refused = await self._executor.make(decided)
+        self._probers.scaler.follow(key, decided.scene)
         if refused:
             # The same judgement with one more fact: the status is written all the same.
             decided = plan(replace(observed, refused=refused), self._now(), self._images)

@@ -21,6 +21,7 @@ TEMPLATE_ANNOTATION: Final = "sagepool.dev/pod-template"
 
 _NOT_OF_THE_POD: Final[Mapping[str, bool | set[str]]] = {
     "replicas": True,
+    "scaling": True,
     "max_concurrency": True,
     "model": {"aliases"},  # the router resolves them
     "embedding_model": {"aliases"},

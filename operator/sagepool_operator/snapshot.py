@@ -23,6 +23,7 @@ from sagepool_kube.api import (
     ObjectApi,
 )
 from sagepool_kube.errors import NotFound
+from sagepool_operator.autoscaling.decision import Decision
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import ChildKey
@@ -67,6 +68,8 @@ class Findings:
     """Of the pool's cloud provider; None before it has been asked."""
     configs: Mapping[HubModel, ModelConfig | str] = field(default_factory=dict)
     """Of models on the hub; for one that could not be read, why not."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What the autoscaler has decided and is not done yet, by group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Observed:
     """Of the pool's cloud provider; None before it has been asked."""
     configs: Mapping[HubModel, ModelConfig | str] = field(default_factory=dict)
     """Of models on the hub; for one that could not be read, why not."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What the autoscaler has decided and is not done yet, by group."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -164,6 +169,7 @@ async def observe(
         reports=findings.reports,
         provider=findings.provider,
         configs=findings.configs,
+        decisions=findings.decisions,
     )
 
 

@@ -51,6 +51,11 @@ class JudgedInstance:
         """Whether requests are sent to it."""
         return self.verdict.ready.is_true is True
 
+    @property
+    def ready_since(self) -> datetime:
+        """When it last became ready, or ceased to be."""
+        return next(c.last_transition_time for c in self.status.conditions if c.type == names.READY)
+
 
 def instance_status(
     instance: InferenceInstance, verdict: InstanceVerdict, report: Report | None, now: datetime

@@ -1,4 +1,7 @@
-"""One term of work: queue, workers and prober, made anew each time this operator begins to lead."""
+"""One term of work, made anew each time this operator begins to lead.
+
+Queue, workers, probers and autoscaler.
+"""
 
 import asyncio
 import uuid
@@ -11,6 +14,7 @@ import httpx
 
 from sagepool_crds.meta import PoolKey
 from sagepool_kube.api import ObjectApi
+from sagepool_operator.autoscaling.autoscaler import Autoscaler
 from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import Settings
 from sagepool_operator.events import Recorder
@@ -56,7 +60,8 @@ class Term:
         recorder = Recorder(api, reporter, now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, cache, recorder.record)
         self._hub = HubReader(client, settings.hub, self._queue.add)
-        probers = Probers(self._prober, self._providers, self._hub)
+        self._scaler = Autoscaler(client, self._queue.add, now=now, clock=clock)
+        probers = Probers(self._prober, self._providers, self._hub, self._scaler)
         self._reconciler = Reconciler(cache, api, executor, probers, settings.images, now)
         self.last_success: datetime | None = None
         """When a pool was last reconciled."""
@@ -82,6 +87,7 @@ class Term:
             await self._prober.close()
             await self._providers.close()
             await self._hub.close()
+            await self._scaler.close()
 
     async def _reconcile(self, key: PoolKey) -> float | None:
         again_s = await self._reconciler.reconcile(key)

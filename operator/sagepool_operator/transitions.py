@@ -72,23 +72,26 @@ def of_instance(instance: InferenceInstance, new: InferenceInstanceStatus) -> tu
 
 
 def of_child(
-    pool: InferencePool, kind: Kind, wanted: Object, live: Object | None
+    pool: InferencePool, kind: Kind, wanted: Object, live: Object | None, why: str = ""
 ) -> tuple[Event, ...]:
-    """A Deployment is made, rolled or scaled; other kinds go without saying."""
+    """A Deployment is made, rolled or scaled; other kinds go without saying.
+
+    `why` it is scaled, where the spec does not say it.
+    """
     if kind != DEPLOYMENTS:
         return ()
     name = wanted["metadata"]["name"]
-    replicas = wanted["spec"]["replicas"]
+    replicas = wanted["spec"].get("replicas")
     if live is None:
-        note = f"Deployment {name}, replicas: {replicas}"
+        note = f"Deployment {name}, replicas: {'set by others' if replicas is None else replicas}"
         return (_event(pool, POOLS, "Normal", "Created", "Create", note),)
     events = []
     if _mark(wanted) != _mark(live):
         note = f"Deployment {name} gets new pods: its group has changed"
         events.append(_event(pool, POOLS, "Normal", "RollingOut", "Update", note))
     before = live["spec"].get("replicas")
-    if before != replicas:
-        note = f"Deployment {name}, replicas: {before} -> {replicas}"
+    if replicas is not None and before != replicas:
+        note = f"Deployment {name}, replicas: {before} -> {replicas}{f': {why}' if why else ''}"
         events.append(_event(pool, POOLS, "Normal", "Scaled", "Scale", note))
     if not events and _applied(wanted) == _applied(live):
         note = f"Deployment {name} had been changed by somebody else"

@@ -98,10 +98,11 @@ class Admission:
             # the provider is for what the pool cannot take, not for one who has had his share of it
             is_greedy = full.whose == "flow"
             if is_greedy or not self._send_to_cloud(exchange, route, work, "overloaded"):
-                is_failing = not route.standing.healthy
+                is_failing = route.members and not route.standing.healthy
                 raise (self._failing(route) if is_failing else self._full(route, full)) from None
         if work.state == "waiting":
-            exchange.wait_for("scheduling", scheduler.settings.queue.max_wait_s)
+            limit_s = scheduler.settings.queue.max_wait_s
+            exchange.wait_for("scheduling", limit_s if route.members else route.hold_s)
 
     def _check(self, route: LiveRoute, endpoint: Endpoint, facts: RequestFacts) -> None:
         """Refuse what the model is not there for, or not now."""
@@ -153,10 +154,14 @@ class Admission:
     def _leave_pool(
         self, exchange: Exchange, route: LiveRoute, work: Work[LiveBackend], cause: Cause
     ) -> None:
+        self._dispatcher.demand.want(route.model)
         if self._send_to_cloud(exchange, route, work, cause):
             return
         if cause == "source":
             raise self._without_provider(route, exchange.head.path)
+        if route.hold_s:
+            self._place(exchange, route, work)  # it waits: an engine is on its way
+            return
         raise self._absent(f"no instance of {route.model} is ready", "no_instance", route)
 
     def _send_to_cloud(
@@ -308,8 +313,9 @@ class Admission:
             "flow": "your share of the queue",
             "model": "its share of the queue",
         }
+        why = "every instance of {} is at its limit" if route.members else "no instance of {} is up"
         return Overloaded(
-            f"every instance of {route.model} is at its limit and {what[full.whose]} is full "
+            f"{why.format(route.model)} and {what[full.whose]} is full "
             "(spec.scheduling.queue.maxRequests)",
             self._dispatcher.jittered(full.retry_after_s),
         )

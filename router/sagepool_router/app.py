@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sagepool_router.api.admin import build_admin_routes
+from sagepool_router.api.demand import build_demand_routes
 from sagepool_router.api.health import build_health_routes
 from sagepool_router.api.inference import build_inference_routes
 from sagepool_router.api.metrics import build_metrics_routes
@@ -73,6 +74,7 @@ def create_admin_app(dispatcher: Dispatcher, health: Health, metrics: Metrics) -
         dispatcher,
         [
             build_admin_routes(lambda: dispatcher.fleet.table, dispatcher.snapshot),
+            build_demand_routes(dispatcher.demand.report),
             build_scheduling_routes(
                 dispatcher.scheduler,
                 lambda: asdict(dispatcher.scheduler.settings),

@@ -24,6 +24,7 @@ from sagepool_router.backend import LiveBackend
 from sagepool_router.batch_call import BatchCall
 from sagepool_router.cloud import CloudKey
 from sagepool_router.counters import Counters
+from sagepool_router.demand import DemandMeter
 from sagepool_router.errors import RouterError, Unavailable
 from sagepool_router.exchange import Exchange
 from sagepool_router.fleet import BackendLoad, Fleet
@@ -99,6 +100,7 @@ class Dispatcher:
         self.fleet = Fleet(
             limits, self._coarse_clock, self.counters, self.scheduler, CloudKey(cloud_key)
         )
+        self.demand = DemandMeter(self.fleet, clock)
         self.keys = keys
         self.logs_requests = logs_requests
         self._poller = LoadPoller(
@@ -288,3 +290,4 @@ class Dispatcher:
                 _logger.exception("sweep failed")
         self.fleet.sweep()
         self.scheduler.sweep()
+        self.demand.sweep()

@@ -52,6 +52,7 @@ class LiveRoute:
         "cause",
         "counters",
         "dimension",
+        "hold_s",
         "is_suspended",
         "lane",
         "members",
@@ -76,6 +77,7 @@ class LiveRoute:
         self.is_suspended = table.suspended and table.source != "cloud"
         self.cause = _cause(route, table)
         """Why no instance of the pool is to answer; None: one is."""
+        self.hold_s = route.hold_s
         self.dimension = dimension
         """Length of its embeddings, of late; None: not known."""
         self.counters = counters

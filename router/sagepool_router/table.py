@@ -38,6 +38,8 @@ class Backend:
     """Of the whole instance; 0: not known."""
     gpus: int = 1
     """GPUs of the instance, as its group says; 1 where nobody says."""
+    group: str = ""
+    """The pool's group that it is of; empty when it runs elsewhere."""
 
     @property
     def key(self) -> "BackendKey":
@@ -86,6 +88,8 @@ class ModelRoute:
     """There are instances, and none of them is ready."""
     dimension: int | None = None
     """Length of its embeddings, as its instances say."""
+    hold_s: float = 0.0
+    """How long a request waits for a first instance; 0: it is refused while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class RoutingTable:
     """Routers of the pool: each holds its part of limits that are for all."""
     asks_for_keys: bool = False
     """Nobody is answered without an API key."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The pool's groups with the models that they serve."""
 
 
 EMPTY = RoutingTable()
@@ -158,6 +164,7 @@ def build_table(
                 for model in endpoint.models:
                     dimensions.setdefault(model, instance.status.model.dimension)
     created = pool.metadata.creation_timestamp
+    holds = _holds(pool)
     routes = {
         name: ModelRoute(
             name=name,
@@ -167,6 +174,7 @@ def build_table(
             absence="" if name in backends else _absence(pool, name, views),
             is_starting=name not in backends and any(name in view.models for view in views),
             dimension=dimensions.get(name),
+            hold_s=holds.get(name, 0.0),
         )
         for name, role in roles.items()
     }
@@ -182,7 +190,19 @@ def build_table(
         cloud=_cloud(pool),
         routers=pool.spec.router.replicas,
         asks_for_keys=pool.spec.router.auth is not None,
+        groups={g.name: tuple(model.name for _, model in g.served) for g in pool.spec.groups},
     )
+
+
+def _holds(pool: InferencePool) -> dict[str, float]:
+    """How long requests wait for models whose groups may have no engine; the longest counts."""
+    holds: dict[str, float] = {}
+    for group in pool.spec.groups:
+        if group.scaling is not None:
+            for _, model in group.served:
+                hold_s = float(group.scaling.hold_s)
+                holds[model.name] = max(hold_s, holds.get(model.name, 0.0))
+    return holds
 
 
 def _cloud(pool: InferencePool) -> CloudTarget | None:
@@ -256,6 +276,7 @@ def _backend(instance: InferenceInstance, endpoint: Endpoint, gpus: int) -> Back
         device=instance.spec.device or f"instance:{instance.metadata.name}",
         price_per_hour=instance.spec.price_per_hour or 0.0,
         gpus=gpus,
+        group=instance.spec.group or "",
     )
 
 

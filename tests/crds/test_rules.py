@@ -97,9 +97,96 @@ def _cloud(**fields: Any) -> dict[str, Any]:
     return pool_object(cloud={**provider, **fields})
 
 
+def _scaled(role: str = "llm", **scaling: Any) -> dict[str, Any]:
+    """A pool with a scaled group; a field of None is left out."""
+    given = {"maxReplicas": 4, "target": {"inFlight": 32}, **scaling}
+    kept = {name: value for name, value in given.items() if value is not None}
+    return _pool_of(role=role, replicas=None, scaling=kept)
+
+
+EXTERNAL = {"mode": "external", "maxReplicas": None, "target": None}
 KEY = {"name": "s", "key": "k"}
 
 RULES = [
+    Rule(
+        "replicas and scaling are both set: remove replicas to have the group scaled, or scaling "
+        "to have a fixed number",
+        "spec.groups[0].scaling",
+        bad=_pool_of(replicas=2, scaling={"mode": "external"}),
+        good=_pool_of(replicas=None, scaling={"mode": "external"}),
+    ),
+    Rule(
+        "minReplicas is above maxReplicas: lower it, or raise maxReplicas",
+        "spec.groups[0].scaling.minReplicas",
+        bad=_scaled(minReplicas=5),
+        good=_scaled(minReplicas=4),
+    ),
+    Rule(
+        "maxReplicas is missing: say how many engines there may be at most, or set mode to "
+        "external",
+        "spec.groups[0].scaling",
+        bad=_scaled(maxReplicas=None),
+        good=_scaled(),
+    ),
+    Rule(
+        "target is missing: say what one engine should have, for example target: {inFlight: 32}, "
+        "or set mode to external",
+        "spec.groups[0].scaling",
+        bad=_scaled(target=None),
+        good=_scaled(),
+    ),
+    Rule(
+        "target is empty: say what one engine should have, for example inFlight: 32",
+        "spec.groups[0].scaling.target",
+        bad=_scaled(target={}),
+        good=_scaled(target={"queuedRequests": 1}),
+    ),
+    *(
+        Rule(
+            "mode external leaves the number of engines to others: remove minReplicas, "
+            "maxReplicas, target, scaleDownAfterSeconds and idleToZeroSeconds, or set mode to auto",
+            "spec.groups[0].scaling.mode",
+            bad=_scaled(**{**EXTERNAL, **field}),
+            good=_scaled(**EXTERNAL, holdSeconds=60),
+        )
+        for field in (
+            {"minReplicas": 0},
+            {"maxReplicas": 4},
+            {"target": {"inFlight": 1}},
+            {"scaleDownAfterSeconds": 1},
+            {"minReplicas": 0, "idleToZeroSeconds": 1},
+        )
+    ),
+    *(
+        Rule(
+            "only a group without a last engine goes to zero: set minReplicas to 0, or remove "
+            "idleToZeroSeconds",
+            "spec.groups[0].scaling.idleToZeroSeconds",
+            bad=_scaled(idleToZeroSeconds=60, **field),
+            good=_scaled(idleToZeroSeconds=60, minReplicas=0),
+        )
+        for field in ({}, {"minReplicas": 1})
+    ),
+    Rule(
+        "a group that keeps its last engine holds no request: set minReplicas to 0, or remove "
+        "holdSeconds",
+        "spec.groups[0].scaling.holdSeconds",
+        bad=_scaled(holdSeconds=60),
+        good=_scaled(holdSeconds=60, minReplicas=0),
+    ),
+    Rule(
+        "embeddings have no first token: remove scaling.target.ttftMs, or scale by queuedTexts",
+        "spec.groups[0].scaling.target.ttftMs",
+        bad=_scaled("embedding", target={"ttftMs": 500}),
+        good=_scaled("embedding", target={"queuedTexts": 256}),
+    ),
+    Rule(
+        "only embeddings are counted in texts: remove scaling.target.queuedTexts, or scale by "
+        "queuedRequests",
+        "spec.groups[0].scaling.target.queuedTexts",
+        bad=_scaled(target={"queuedTexts": 256}),
+        good=_scaled(target={"ttftMs": 500}),
+    ),
     Rule(
         "metadata.name becomes part of Service and pod names: use at most 40 lower-case letters, "
         "digits and hyphens, with a letter first",
@@ -496,6 +583,8 @@ def test_largest_pool_of_two_models_a_group_is_within_the_server_s_cost_limit(
         group_object(
             name=f"group-{g}",
             role="llm_embedding",
+            replicas=None,
+            scaling={"minReplicas": 0, "maxReplicas": 4, "target": {"queuedTexts": 256}},
             model=model("chat", g),
             embeddingModel=model("embed", g),
         )

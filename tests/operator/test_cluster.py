@@ -110,6 +110,54 @@ def test_pool_is_made_explained_left_alone_and_removed(
     assert operator.stop() == 0
 
 
+def replicas_of_chat(kubectl: Kubectl) -> int:
+    return int(kubectl.get("deployment/rag-chat")["spec"]["replicas"])
+
+
+@pytest.mark.usefixtures("operator")
+def test_replicas_are_handed_over_to_others_and_taken_back(namespace: Kubectl, port: int) -> None:
+    def apply(**group: Any) -> None:
+        groups = [group_object(**{"replicas": None, **group})]
+        namespace.apply(in_namespace(pool_object(groups=groups), namespace))
+
+    def annotated() -> bool:
+        made = namespace.get("deployment/rag-chat")
+        return made["metadata"]["annotations"].get("sagepool.dev/replicas") == "external"
+
+    def looks_again() -> None:
+        before = health(port)["lastSuccessfulReconcile"]
+        namespace.run("annotate", "spool/rag", f"example.org/poke={before}", "--overwrite")
+        until(lambda: health(port)["lastSuccessfulReconcile"] != before, "another reconcile")
+
+    apply(replicas=3)
+    namespace.run("wait", "--for=create", "deployment/rag-chat", "--timeout=30s")
+    apply(scaling={"mode": "external"})
+    until(annotated, "the number is left to others")
+    assert replicas_of_chat(namespace) == 3
+    namespace.run("scale", "deployment/rag-chat", "--replicas=5")
+    apply(scaling={"mode": "external"}, maxConcurrency=7)
+    looks_again()
+    assert replicas_of_chat(namespace) == 5
+
+    namespace.run("patch", "spool/rag", "--type=merge", '--patch={"spec":{"suspend":true}}')
+    until(lambda: replicas_of_chat(namespace) == 0, "a suspended pool has no engine")
+    namespace.run("patch", "spool/rag", "--type=merge", '--patch={"spec":{"suspend":false}}')
+    until(lambda: replicas_of_chat(namespace) == 1, "it begins with one")
+
+    apply(replicas=2)
+    until(lambda: replicas_of_chat(namespace) == 2, "the spec says the number again")
+    namespace.run("scale", "deployment/rag-chat", "--replicas=4")
+    until(lambda: replicas_of_chat(namespace) == 2, "what others set is put right")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_new_group_that_others_scale_begins_with_one(namespace: Kubectl) -> None:
+    pool = pool_object(groups=[group_object(replicas=None, scaling={"mode": "external"})])
+    namespace.apply(in_namespace(pool, namespace))
+    namespace.run("wait", "--for=create", "deployment/rag-chat", "--timeout=30s")
+    assert replicas_of_chat(namespace) == 1
+
+
 @pytest.mark.usefixtures("operator")
 def test_quota_that_refuses_pods_is_told_until_it_is_raised(namespace: Kubectl) -> None:
     quota = {

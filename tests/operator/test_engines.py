@@ -218,7 +218,7 @@ class TestEveryPod:
         wanted = group(engine={"type": "vllm"})
         pool = InferencePool.from_object(pool_object())
         pod = build_template(pool, wanted, build_engine(wanted, IMAGES))
-        spec = build_deployment(pool, wanted, pod, {})["spec"]
+        spec = build_deployment(pool, wanted, pod, {}, 1)["spec"]
         assert spec["progressDeadlineSeconds"] > 3600
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         assert spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import httpx
 import pytest
 
-from crd_objects import instance_object
+from crd_objects import group_object, instance_object
 from kube_fake import FakeKube
 from operator_waiting import until
 from operator_world import IMAGES, KEY, World, play_cluster
@@ -20,6 +20,7 @@ from sagepool_operator.config import LeaseName, ProbeIntervals, Settings
 from sagepool_operator.errors import OperatorError
 from sagepool_operator.runtime import Operator
 
+Answer: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 SETTINGS = Settings(images=IMAGES, probe=ProbeIntervals(starting_s=0.01, ready_s=0.05))
 
 SHARED = replace(SETTINGS, lease=LeaseName("sagepool-system", "operator"), lease_s=1)
@@ -34,9 +35,6 @@ async def engine(request: httpx.Request) -> httpx.Response:
     if request.url.path == "/v1/embeddings":
         return httpx.Response(200, json={"data": [{"embedding": [0.6, 0.8]}]})
     return httpx.Response(200, text="")
-
-
-Answer: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
 class Overheard:
@@ -100,6 +98,31 @@ async def test_pool_becomes_ready_follows_its_spec_and_falls_silent(world: World
         for _ in range(5):
             operator.wake(KEY)
             await idle(operator)
+        assert [call for call in world.kube.calls if call[0] != "watch"] == []
+
+
+async def test_group_is_scaled_by_what_its_routers_report(world: World) -> None:
+    in_flight = 0
+
+    async def site(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/admin/demand":
+            return await engine(request)
+        assert request.url.port == 9090
+        chat = {"group": "chat", "in_flight": in_flight, "capacity": 512, "idle_seconds": 0}
+        return httpx.Response(
+            200, json={"groups": [{**chat, "queued_requests": 0, "queued_texts": 0}]}
+        )
+
+    scaling = {"maxReplicas": 5, "target": {"inFlight": 10}}
+    world.apply_pool(groups=[group_object(replicas=None, scaling=scaling)])
+    async with running(world.kube, answer=site) as operator:
+        await play_until(world, is_ready(world, "1/1"))
+        in_flight = 15  # at each of the two routers
+        await play_until(world, is_ready(world, "3/3"))
+        await idle(operator)
+        world.kube.calls.clear()
+        operator.wake(KEY)
+        await idle(operator)
         assert [call for call in world.kube.calls if call[0] != "watch"] == []
 
 

@@ -32,6 +32,9 @@ PURE = [
             "spaces",
             "fit",
             "sizing",
+            "autoscaling/decision",
+            "autoscaling/demand",
+            "autoscaling/replicas",
         )
     ),
     *(

@@ -319,3 +319,14 @@ async def test_the_admin_port_only_reads(site: Site):
     assert (await site.admin.get("/metrics")).status_code == 200
     assert (await site.admin.get("/health")).status_code == 200
     assert (await site.client.get("/admin/table")).status_code == 404
+
+
+async def test_the_admin_port_says_what_each_group_is_wanted_for(site: Site):
+    site.load(ready(named_instance("a", group="chat")))
+    groups = (await site.admin.get("/admin/demand")).json()["groups"]
+    assert [g["group"] for g in groups] == ["chat", "embed"]
+    assert [(g["capacity"] > 0, g["in_flight"], g["queued_requests"]) for g in groups] == [
+        (True, 0, 0),
+        (False, 0, 0),
+    ]
+    assert len(groups[0]["first_bytes"]["counts"]) == len(groups[0]["first_bytes"]["bounds"]) + 1

@@ -16,6 +16,8 @@ from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.probe import ProbeResult
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, POOLS, Kind, Object, ObjectApi
+from sagepool_operator.autoscaling.decision import Decision
+from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.config import Images
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
@@ -111,6 +113,22 @@ class FakeHub:
         self.asked[pool] = tuple(models)
 
 
+class FakeScaler:
+    """An autoscaler that decides what a test says."""
+
+    def __init__(self) -> None:
+        self.decided: dict[str, Decision] = {}
+        """By group."""
+        self.scene: Scene | None = None
+        """What it was shown last."""
+
+    def decisions(self, pool: PoolKey) -> Mapping[str, Decision]:
+        return self.decided
+
+    def follow(self, pool: PoolKey, scene: Scene | None) -> None:
+        self.scene = scene
+
+
 @dataclass
 class World:
     """A cluster with a pool in it, and the operator's reconciler."""
@@ -119,6 +137,7 @@ class World:
     probes: FakeProbes = field(default_factory=FakeProbes)
     providers: FakeProviders = field(default_factory=FakeProviders)
     hub: FakeHub = field(default_factory=FakeHub)
+    scaler: FakeScaler = field(default_factory=FakeScaler)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -131,7 +150,7 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        probers = Probers(self.probes, self.providers, self.hub)
+        probers = Probers(self.probes, self.providers, self.hub, self.scaler)
         return Reconciler(cache, api, executor, probers, self.images, lambda: self.now)
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:
@@ -286,15 +305,17 @@ def start_deleting(kube: FakeKube, kind: Kind, obj: Json) -> None:
 
 def _roll(kube: FakeKube, deployment: Json) -> None:
     meta, spec = deployment["metadata"], deployment["spec"]
+    # What a Deployment does not say, the API server fills in; the fake has no such defaults.
+    count = spec.get("replicas", 1)
     digest = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:8]
     pods = [p for p in kube.all(PODS) if p["metadata"]["annotations"]["of"] == meta["uid"]]
     prefix = f"{meta['name']}-{digest}-"
     for pod in pods:
         index = pod["metadata"]["name"].removeprefix(prefix)
-        if not index.isdecimal() or int(index) >= spec["replicas"]:
+        if not index.isdecimal() or int(index) >= count:
             kube.remove(PODS, meta["namespace"], pod["metadata"]["name"])
     have = {p["metadata"]["name"] for p in kube.all(PODS)}
-    for index in range(spec["replicas"]):
+    for index in range(count):
         name = f"{prefix}{index}"
         if name not in have:
             kube.put(PODS, _pod(name, deployment))

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -222,6 +223,7 @@ def table_of(
     dimension: int | None = None,
     source: Source = "auto",
     cloud: CloudTarget | None = None,
+    hold_s: float = 0.0,
 ) -> RoutingTable:
     """A table with every model of the backends.
 
@@ -237,6 +239,7 @@ def table_of(
         dimension: of all embeddings, as far as it is known.
         source: who may answer.
         cloud: the provider.
+        hold_s: how long requests wait for a first instance of any model.
     """
     routes: dict[str, ModelRoute] = {}
     for model in dict.fromkeys(m for b in backends for m in b.models):
@@ -252,6 +255,7 @@ def table_of(
             is_starting=is_starting,
             dimension=dimension,
         )
+    routes = {name: replace(route, hold_s=hold_s) for name, route in routes.items()}
     names = {alias: routes[model] for alias, model in (aliases or {}).items()}
     return RoutingTable(
         version,

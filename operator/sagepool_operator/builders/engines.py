@@ -15,24 +15,24 @@ _IMAGE_PULL_S: Final = 3600
 """GPU images are large and pulled once a node."""
 
 
-def wanted_replicas(pool: InferencePool, group: Group) -> int:
-    """Engine pods that the spec asks for now."""
-    if pool.spec.suspend or pool.spec.source == "cloud":
-        return 0
-    return 1 if group.replicas is None else group.replicas
-
-
 def build_deployment(
-    pool: InferencePool, group: Group, template: Mapping[str, Any], notes: Mapping[str, str]
+    pool: InferencePool,
+    group: Group,
+    template: Mapping[str, Any],
+    notes: Mapping[str, str],
+    replicas: int | None,
 ) -> dict[str, Any]:
-    """The Deployment that runs `template`; `notes` become its annotations."""
+    """The Deployment that runs `template`; `notes` become its annotations.
+
+    Without `replicas` the field is left to others: what they set stays, whatever is applied.
+    """
     deployment = identity.child(
         pool,
         DEPLOYMENTS,
         names.group_name(pool.metadata.name, group.name),
         identity.group_labels(pool, group),
         spec={
-            "replicas": wanted_replicas(pool, group),
+            **({"replicas": replicas} if replicas is not None else {}),
             "selector": {"matchLabels": identity.group_selector(pool, group)},
             "strategy": {
                 "type": "RollingUpdate",
@@ -44,7 +44,8 @@ def build_deployment(
             "template": dict(template),
         },
     )
-    deployment["metadata"]["annotations"] = dict(notes)
+    left = {names.REPLICAS_ANNOTATION: "external"} if replicas is None else {}
+    deployment["metadata"]["annotations"] = {**notes, **left}
     return deployment
 
 

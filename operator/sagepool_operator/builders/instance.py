@@ -17,10 +17,8 @@ def build_instance(pool: InferencePool, group: Group, pod: PodFacts) -> dict[str
     Its engine, models and port are those that the pod was built with: while a change of the group
     is rolled out, pods of the former spec go on serving what they serve.
     """
-    address = {}
-    if pod.ip:
-        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-        address = {"url": f"http://{host}:{pod.port or group.engine.port}"}
+    port = pod.port or group.engine.port
+    address = {"url": f"http://{pod.host}:{port}"} if pod.ip else {}
     obj = identity.child(
         pool,
         INSTANCES,

@@ -12,7 +12,7 @@ from sagepool_operator.config import Images
 
 CONTAINER: Final = "router"
 _PORT: Final = 8000
-_ADMIN_PORT: Final = 9090
+ADMIN_PORT: Final = 9090
 _LEAVE_S: Final = 5
 """A pod that is being deleted keeps answering so long: by then the Service sends elsewhere."""
 _GRACE_S: Final = 120
@@ -143,14 +143,14 @@ def _container(pool: InferencePool, images: Images) -> dict[str, Any]:
             f"--pool={pool.metadata.namespace}/{pool.metadata.name}",
             "--host=0.0.0.0",
             f"--port={_PORT}",
-            f"--admin-port={_ADMIN_PORT}",
+            f"--admin-port={ADMIN_PORT}",
             "--log-format=json",
             f"--grace-seconds={_GRACE_S}",
             *(secret.argument for secret in _secrets(pool)),
         ],
         "ports": [
             {"name": "http", "containerPort": _PORT, "protocol": "TCP"},
-            {"name": "admin", "containerPort": _ADMIN_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": pool.spec.router.resources.to_object(),
         "securityContext": security.restricted_container(),

@@ -1,0 +1,1 @@
+"""How many engines a group needs, from what its routers report."""
