@@ -1,4 +1,5 @@
-# One image for all programs: sagepool-operator, sagepool-router, sagepool-simulator, sagepool-crds.
+# One image for all programs: sagepool-operator, sagepool-router, sagepool-sidecar,
+# sagepool-simulator, sagepool-crds.
 # Any base with Python 3.11 or newer and its venv module will do.
 ARG BASE=python:3.12-slim
 
@@ -25,6 +26,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY crds/ crds/
 COPY operator/ operator/
 COPY router/ router/
+COPY sidecar/ sidecar/
 COPY simulator/ simulator/
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && /opt/build/bin/pip --python /opt/sagepool/bin/python install --no-deps --prefix /opt/own \
@@ -42,7 +44,7 @@ ENV PATH=/opt/sagepool/bin:$PATH \
 COPY --from=dependencies /opt/sagepool /opt/sagepool
 COPY --from=build /opt/own /opt/sagepool
 USER 65532:65532
-CMD ["python3", "-c", "print('Name a program: sagepool-operator, sagepool-router, sagepool-simulator or sagepool-crds; each knows --help')"]
+CMD ["python3", "-c", "print('Name a program: sagepool-operator, sagepool-router, sagepool-sidecar, sagepool-simulator or sagepool-crds; each knows --help')"]
 
 # What the demo's client needs on top.
 FROM dependencies AS demo-build

@@ -32,6 +32,7 @@ _SOURCES = (
     "pyproject.toml",
     "requirements",
     "router",
+    "sidecar",
     "simulator",
 )
 """What the Dockerfile copies; a tag changes with it."""

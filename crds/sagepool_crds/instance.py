@@ -120,7 +120,7 @@ class InferenceInstanceStatus(ApiModel):
     conditions: list[Condition] = Field(
         default_factory=list, max_length=16, json_schema_extra=list_map("type")
     )
-    """EngineReady and Ready."""
+    """EngineReady, Ready and, of an engine pod, Routable."""
     load: Load | None = None
     """The engine's own figures."""
     model: ModelFacts | None = None

@@ -37,6 +37,9 @@ EMBEDDING_SOURCE_ANNOTATION: Final = "sagepool.dev/embedding-source"
 """On an engine pod: the models' names, the engine's type, and the source of the weights that make
 its embeddings, as it was built with."""
 
+ROUTABLE_GATE: Final = "sagepool.dev/routable"
+"""Readiness gate of an engine pod: every ready router sends requests to it."""
+
 ROUTER_OWNER: Final = "sagepool-router"
 """What a router writes as `owned_by` of its models, so that no router is taken for an engine."""
 
@@ -54,9 +57,19 @@ MODELS_FIT: Final = "ModelsFit"
 
 # Condition types of an instance (Ready too).
 ENGINE_READY: Final = "EngineReady"
+ROUTABLE: Final = "Routable"
 
 CONDITIONS: Final = frozenset(
-    {READY, PROGRESSING, ROUTER_READY, SCHEDULED, CLOUD_REACHABLE, MODELS_FIT, ENGINE_READY}
+    {
+        READY,
+        PROGRESSING,
+        ROUTER_READY,
+        SCHEDULED,
+        CLOUD_REACHABLE,
+        MODELS_FIT,
+        ENGINE_READY,
+        ROUTABLE,
+    }
 )
 """Those that the operator writes; others may stand beside them."""
 

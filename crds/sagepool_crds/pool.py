@@ -10,6 +10,7 @@ from sagepool_crds.environment import EnvVar
 from sagepool_crds.fields import KeyReference, LabelName, Name, ObjectName, Port, Price, Quantity
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
+from sagepool_crds.rollout import Rollout
 from sagepool_crds.scaling import Scaling
 from sagepool_crds.scheduling import Scheduling
 from sagepool_crds.space import ModelSpace
@@ -223,6 +224,8 @@ class Group(ApiModel):
     """Instead of replicas: how many engine pods there are follows what is asked of them."""
     max_concurrency: int = Field(default=256, ge=1, le=65536)
     """Requests that one router keeps in flight on one engine; more are answered with 429."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How its pods are replaced, and how they leave."""
 
     @property
     def served(self) -> tuple[tuple[Role, Model], ...]:

@@ -43,6 +43,8 @@ class Dialect:
     running_metrics: frozenset[str]
     waiting_metrics: frozenset[str]
     usage_metrics: frozenset[str]
+    progress_metrics: frozenset[str]
+    """Counters that grow with every request, also with one that no gauge is asked in time for."""
 
 
 class UnexpectedAnswerError(Exception):
@@ -77,6 +79,7 @@ _VLLM: Final = Dialect(
     running_metrics=frozenset({"vllm:num_requests_running"}),
     waiting_metrics=frozenset({"vllm:num_requests_waiting"}),
     usage_metrics=frozenset({"vllm:kv_cache_usage_perc"}),
+    progress_metrics=frozenset({"vllm:prompt_tokens_total", "vllm:request_success_total"}),
 )
 DIALECTS: Final[Mapping[EngineType, Dialect]] = MappingProxyType(
     {
@@ -90,6 +93,7 @@ DIALECTS: Final[Mapping[EngineType, Dialect]] = MappingProxyType(
             running_metrics=frozenset(),
             waiting_metrics=frozenset({"te_queue_size"}),
             usage_metrics=frozenset(),
+            progress_metrics=frozenset({"te_request_count"}),
         ),
     }
 )

@@ -31,19 +31,24 @@ class Executor:
         self._record = record
 
     async def make(self, plan: Plan) -> tuple[str, ...]:
-        """Apply and delete. What the API server refuses is returned in words, the rest is done.
+        """Apply, delete, open gates. What the API server refuses is returned in words, the rest is
+        done.
 
         Raises:
             Unavailable: the API server cannot be reached.
         """
         refused = []
-        writes: tuple[Apply | Delete, ...] = (*plan.applies, *plan.deletes)
+        writes: tuple[Apply | Delete | ApplyStatus, ...]
+        writes = (*plan.applies, *plan.deletes, *plan.gates)
         for write in writes:
             try:
-                if isinstance(write, Apply):
-                    await self._apply(write)
-                else:
-                    await self._delete(write)
+                match write:
+                    case Apply():
+                        await self._apply(write)
+                    case Delete():
+                        await self._delete(write)
+                    case ApplyStatus():
+                        await self._apply_status(write)
             except Forbidden as error:
                 refused.append(f"{error}: give the operator's service account this right")
             except (Invalid, Conflict) as error:

@@ -59,6 +59,8 @@ class InstanceVerdict:
     phase: Phase
     engine: Judgement
     ready: Judgement
+    routable: Judgement | None = None
+    """Whether the routers send to it already; None where nothing waits for that."""
 
 
 @dataclass(frozen=True, slots=True)

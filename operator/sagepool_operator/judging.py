@@ -1,6 +1,7 @@
 """From what was observed to the facts that conditions are judged by. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,8 +21,17 @@ from sagepool_operator.instance_conditions import (
 )
 from sagepool_operator.plan import ChildKey, Target
 from sagepool_operator.pods import PodFacts
-from sagepool_operator.problems import Problem, Workload, find_problem, find_refusal
+from sagepool_operator.problems import (
+    OWN_IMAGE_FIELD,
+    PULL_SECRETS_SETTING,
+    Problem,
+    Workload,
+    find_problem,
+    find_refusal,
+)
 from sagepool_operator.reports import ProviderReport, Report, inherit
+from sagepool_operator.routability import gate
+from sagepool_operator.router_pods import RouterPod, ready_routers
 from sagepool_operator.sizing import models_to_size, size_group
 from sagepool_operator.snapshot import Observed, SeenInstance
 from sagepool_operator.spaces import Speaker, agree_on_spaces, tell_strange
@@ -32,7 +42,6 @@ _CLAIMS: Final[Mapping[ConditionStatus, bool | None]] = {
     "False": False,
     "Unknown": None,
 }
-_SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
 
 
 def judge_instances(
@@ -43,7 +52,8 @@ def judge_instances(
     `spaces` are the embedding spaces that the pool serves its models in.
     """
     claims = _claims(observed)
-    return [_judge(seen, observed, claims, spaces, now) for seen in observed.instances]
+    routers = ready_routers(observed.pods)
+    return [_judge(seen, observed, claims, spaces, routers, now) for seen in observed.instances]
 
 
 def find_spaces(observed: Observed) -> dict[str, ModelSpace]:
@@ -166,6 +176,7 @@ def _judge(
     observed: Observed,
     claims: "_Claims",
     spaces: Mapping[str, ModelSpace],
+    routers: Sequence[RouterPod],
     now: datetime,
 ) -> JudgedInstance:
     instance = seen.instance
@@ -186,6 +197,9 @@ def _judge(
             strange_space=tell_strange(speaker, spaces) if speaker is not None else "",
         )
     )
+    if pod is not None:
+        routable = gate.judge_routable(pod, verdict.ready, routers, observed.answers)
+        verdict = replace(verdict, routable=routable)
     status, recheck = instance_status(instance, verdict, report, now)
     group = (instance.spec.group or "") if seen.pod_uid else ""
     return JudgedInstance(instance, group, verdict, status, recheck)
@@ -277,9 +291,7 @@ def _rival(seen: SeenInstance, claims: _Claims, pool: str) -> str:
 def _workload(pool: InferencePool | None, group_name: str) -> Workload:
     group = next((g for g in pool.spec.groups if g.name == group_name), None) if pool else None
     gpu = group.gpu.resource_name if group is not None and group.gpu is not None else ""
-    place = "service account default"
-    if group is not None and group.engine.type == "simulator" and group.engine.image is None:
-        place += f", or name one in the operator's setting {_SECRETS_SETTING}"
+    place = f"service account default, or name one in the operator's setting {PULL_SECRETS_SETTING}"
     return Workload(f"group {group_name}", f"engine.image of group {group_name}", place, gpu)
 
 
@@ -292,9 +304,9 @@ def _router_workload(pool: InferencePool) -> Workload:
         secrets.append(f"Secret {key.name} with key {key.key} (cloud.apiKeySecret)")
     return Workload(
         "the router",
-        "the operator's setting SAGEPOOL_OPERATOR_IMAGE",
+        OWN_IMAGE_FIELD,
         f"service account {names.router_name(pool.metadata.name)}, or name one in the operator's "
-        f"setting {_SECRETS_SETTING}",
+        f"setting {PULL_SECRETS_SETTING}",
         secrets=" and ".join(secrets),
     )
 

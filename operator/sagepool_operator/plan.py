@@ -10,6 +10,7 @@ from sagepool_crds.pool import EngineType
 from sagepool_kube.api import Kind, Object
 from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.reports import TargetKey
+from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
 
 
@@ -101,6 +102,8 @@ class Plan:
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
     statuses: tuple[ApplyStatus, ...] = ()
+    gates: tuple[ApplyStatus, ...] = ()
+    """Pods that count as ready from now on."""
     targets: tuple[Target, ...] = ()
     """Every engine to probe from now on, not only new ones."""
     provider: str = ""
@@ -109,10 +112,12 @@ class Plan:
     """Models to find out about from now on, and no others."""
     scene: Scene | None = None
     """What is scaled by what routers report; None: nothing is."""
+    routers: tuple[RouterPod, ...] = ()
+    """Every router to ask from now on which instances it sends to."""
     requeue_after_s: float | None = None
     """When to look again though nothing has changed."""
 
     @property
     def writes_nothing(self) -> bool:
         """Whether carrying it out sends nothing to the API server."""
-        return not (self.applies or self.deletes or self.statuses)
+        return not (self.applies or self.deletes or self.gates or self.statuses)

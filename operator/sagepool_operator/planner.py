@@ -30,12 +30,14 @@ from sagepool_kube.api import (
 )
 from sagepool_operator import judging, recorded, transitions
 from sagepool_operator.autoscaling.replicas import Replicas, hand_over, replicas_of
-from sagepool_operator.autoscaling.scene import RouterPod, ScaledGroup, Scene
+from sagepool_operator.autoscaling.scene import ScaledGroup, Scene
 from sagepool_operator.builders import disruption, engines, identity, instance, podspec, router
 from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.routability import gate
+from sagepool_operator.router_pods import RouterPod, ready_routers, running_routers
 from sagepool_operator.sizing import models_to_size
 from sagepool_operator.snapshot import Observed
 from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
@@ -70,7 +72,9 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         applies=(*children.applies, *_instance_applies(pool, observed)),
         deletes=children.deletes,
         statuses=statuses,
+        gates=tuple(_gates(observed, judged, now)),
         targets=tuple(_targets(observed)),
+        routers=_routers_to_ask(observed, judged),
         provider=judging.provider_to_ask(pool),
         models=models_to_size(pool),
         scene=_scene(pool, observed, judged, replicas),
@@ -115,7 +119,8 @@ def wanted_children(
         yield DEPLOYMENTS, engines.build_deployment(pool, group, template, notes, count)
         labels, selector = identity.group_labels(pool, group), identity.group_selector(pool, group)
         name = _deployment_of(pool, group).name
-        yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector)
+        spare = group.rollout.max_unavailable
+        yield POD_DISRUPTION_BUDGETS, disruption.build_budget(pool, name, labels, selector, spare)
 
 
 def _templates(
@@ -130,7 +135,8 @@ def _templates(
             live = observed.children.get(_deployment_of(pool, group))
             template = recorded.recall(live, recorded.group_digest(pool, group))
         if template is None:
-            template = podspec.build_template(pool, group, build_engine(group, images))
+            engine = build_engine(group, images)
+            template = podspec.build_template(pool, group, engine, images)
         templates[group.name] = template
     return templates
 
@@ -169,12 +175,7 @@ def _scene(
     )
     if not groups:
         return None
-    routers = tuple(
-        RouterPod(pod.uid, f"http://{pod.host}:{router.ADMIN_PORT}")
-        for pod in observed.pods
-        if not pod.group and pod.ip and pod.is_running and not pod.is_deleting
-    )
-    return Scene(routers, groups)
+    return Scene(running_routers(observed.pods), groups)
 
 
 def _deployment_of(pool: InferencePool, group: Group) -> ChildKey:
@@ -277,6 +278,25 @@ def _instance_statuses(
         for one in judged
         if differs(one.instance.status, one.status)
     )
+
+
+def _gates(
+    observed: Observed, judged: Sequence[JudgedInstance], now: datetime
+) -> Iterator[ApplyStatus]:
+    routable = [
+        one.instance.metadata.name
+        for one in judged
+        if one.verdict.routable is not None and one.verdict.routable.is_true
+    ]
+    return gate.open_gates(observed.key.namespace, observed.pods, routable, now)
+
+
+def _routers_to_ask(observed: Observed, judged: Sequence[JudgedInstance]) -> tuple[RouterPod, ...]:
+    """All that clients reach, while an engine waits for them; else none."""
+    ready = {one.instance.metadata.name: one.verdict.ready for one in judged if one.group}
+    if any(pod.name in ready and gate.is_waiting(pod, ready[pod.name]) for pod in observed.pods):
+        return ready_routers(observed.pods)
+    return ()
 
 
 def _look_again_s(judged: Sequence[JudgedInstance], taken: Sequence[str]) -> float | None:

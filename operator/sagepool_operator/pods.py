@@ -60,11 +60,14 @@ class PodFacts:
     """Port that its engine listens on."""
     failure: str = ""
     """Why the whole pod has failed (evicted, node lost); empty when it has not."""
-
-    @property
-    def host(self) -> str:
-        """Its address as a URL has it."""
-        return f"[{self.ip}]" if ":" in self.ip else self.ip
+    is_ready: bool = False
+    """It counts as ready: its Service sends to it, its Deployment goes on."""
+    has_gate: bool = False
+    """It is not ready before its routable gate is opened."""
+    is_gate_open: bool = False
+    blocked_by: str = ""
+    """The init container that the main one waits for and that does not run; `waiting`, `last_exit`
+    and `restarts` are then its. Empty when there is none."""
 
 
 def read_pod(pod: Object, group_label: str) -> PodFacts:
@@ -72,7 +75,10 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
     meta: Mapping[str, Any] = pod["metadata"]
     status: Mapping[str, Any] = pod.get("status") or {}
     annotations: Mapping[str, str] = meta.get("annotations") or {}
-    container = _main_container(pod, status)
+    conditions: Sequence[Mapping[str, Any]] = status.get("conditions") or ()
+    main = _main_container(pod, status)
+    blocking = _blocking_container(main, status)
+    container = blocking or main
     state = container.get("state") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     waiting = state.get("waiting")
@@ -82,11 +88,11 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         group=(meta.get("labels") or {}).get(group_label, ""),
         ip=status.get("podIP", ""),
         is_deleting="deletionTimestamp" in meta,
-        unschedulable=_unschedulable(status.get("conditions") or ()),
+        unschedulable=_unschedulable(conditions),
         waiting=_waiting(waiting) if waiting else None,
         last_exit=_exit(ended) if ended else None,
         restarts=int(container.get("restartCount", 0)),
-        is_mounting=_is_mounting(waiting, status.get("conditions") or ()),
+        is_mounting=_is_mounting(waiting, conditions),
         is_running="running" in state,
         started_at=_started_at(state),
         model=annotations.get(names.MODEL_ANNOTATION, ""),
@@ -95,6 +101,10 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         engine=annotations.get(names.ENGINE_ANNOTATION, ""),
         port=_port(pod),
         failure=_failure(status),
+        is_ready=_is_true(conditions, "Ready"),
+        has_gate=_has_gate(pod),
+        is_gate_open=_is_true(conditions, names.ROUTABLE_GATE),
+        blocked_by=str(blocking["name"]) if blocking else "",
     )
 
 
@@ -112,11 +122,31 @@ def _main_container(pod: Object, status: Mapping[str, Any]) -> Mapping[str, Any]
     return next((s for s in statuses if s["name"] == first), {})
 
 
+def _blocking_container(
+    main: Mapping[str, Any], status: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The status of the init container that waits to be run, while the main one waits for it."""
+    waiting = (main.get("state") or {}).get("waiting") or {}
+    if waiting.get("reason") != "PodInitializing":
+        return None
+    statuses: Iterable[Mapping[str, Any]] = status.get("initContainerStatuses") or ()
+    return next((s for s in statuses if "waiting" in (s.get("state") or {})), None)
+
+
 def _port(pod: Object) -> int:
     """The first port of the first container."""
     containers: Sequence[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or ({},)
     ports: Iterable[Mapping[str, Any]] = containers[0].get("ports") or ()
     return next((int(port["containerPort"]) for port in ports), 0)
+
+
+def _has_gate(pod: Object) -> bool:
+    gates: Iterable[Mapping[str, Any]] = (pod.get("spec") or {}).get("readinessGates") or ()
+    return any(gate["conditionType"] == names.ROUTABLE_GATE for gate in gates)
+
+
+def _is_true(conditions: Iterable[Mapping[str, Any]], type_: str) -> bool:
+    return any(c["type"] == type_ and c["status"] == "True" for c in conditions)
 
 
 def _unschedulable(conditions: Iterable[Mapping[str, Any]]) -> str:

@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
+from sagepool_operator.builders.sidecar import CONTAINER as SIDECAR
 from sagepool_operator.pods import PodFacts
+
+OWN_IMAGE_FIELD: Final = "the operator's setting SAGEPOOL_OPERATOR_IMAGE"
+PULL_SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,14 @@ def _image(facts: tuple[PodFacts, Workload]) -> Problem | None:
     if pod.waiting is None or pod.waiting.reason not in _PULL_REASONS:
         return None
     said = pod.waiting.message or pod.waiting.reason
+    field, place = work.image_field, work.pull_secret_place
+    if pod.blocked_by == SIDECAR:
+        field, place = OWN_IMAGE_FIELD, f"the operator's setting {PULL_SECRETS_SETTING}"
+    elif pod.blocked_by:
+        field = f"the image of its init container {pod.blocked_by}"
     return Problem(
         "ImagePullFailed",
-        f"{pod.name}: {said.rstrip('. ')}: check {work.image_field}, or add a pull secret to "
-        f"{work.pull_secret_place}",
+        f"{pod.name}: {said.rstrip('. ')}: check {field}, or add a pull secret to {place}",
     )
 
 
@@ -113,10 +121,10 @@ def _crashing(facts: tuple[PodFacts, Workload]) -> Problem | None:
         how, advice = "ran out of memory", f"give the pods of {work.subject} more, or load less"
     else:
         how = f"exited with code {end.code}" + (f" ({end.message.strip()})" if end.message else "")
-        advice = f"see `kubectl logs {pod.name} --previous`"
-    return Problem(
-        "EngineCrashing", f"{pod.name} {how}, restarted {_times(pod.restarts)}: {advice}"
-    )
+        container = f" --container {pod.blocked_by}" if pod.blocked_by else ""
+        advice = f"see `kubectl logs {pod.name} --previous{container}`"
+    who = f"{pod.name} (its container {pod.blocked_by})" if pod.blocked_by else pod.name
+    return Problem("EngineCrashing", f"{who} {how}, restarted {_times(pod.restarts)}: {advice}")
 
 
 POD_CHECKS: Final[Sequence[_PodCheck]] = (

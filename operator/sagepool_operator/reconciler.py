@@ -1,6 +1,6 @@
 """One reconcile: observe, plan, carry out, report."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +16,8 @@ from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import Plan, Target
 from sagepool_operator.planner import child_keys, plan
 from sagepool_operator.reports import ProviderReport, Reports
+from sagepool_operator.routability.answers import Answers
+from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
 from sagepool_operator.snapshot import Cache, Findings, observe, read_pool
 
@@ -70,6 +72,18 @@ class Scaler(Protocol):
         ...
 
 
+class Tables(Protocol):
+    """Asks routers which instances they send to."""
+
+    def answers(self, pool: PoolKey) -> Answers:
+        """What the pool's routers have said; empty when they are not asked."""
+        ...
+
+    def follow(self, pool: PoolKey, routers: Sequence[RouterPod]) -> None:
+        """Ask these routers of the pool from now on, and no others; none: ask no more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Probers:
     """All that asks outside of the API server."""
@@ -77,6 +91,7 @@ class Probers:
     engines: Probes
     providers: ProviderProbes
     hub: ModelConfigs
+    tables: Tables
     scaler: Scaler
 
     def find(self, pool: PoolKey) -> Findings:
@@ -85,6 +100,7 @@ class Probers:
             self.engines.reports,
             self.providers.report(pool),
             self.hub.configs,
+            self.tables.answers(pool),
             self.scaler.decisions(pool),
         )
 
@@ -93,6 +109,7 @@ class Probers:
         self.engines.track(pool, plan.targets)
         self.providers.track(pool, plan.provider)
         self.hub.track(pool, plan.models)
+        self.tables.follow(pool, plan.routers)
 
 
 class Reconciler:

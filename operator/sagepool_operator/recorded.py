@@ -26,6 +26,7 @@ _NOT_OF_THE_POD: Final[Mapping[str, bool | set[str]]] = {
     "model": {"aliases"},  # the router resolves them
     "embedding_model": {"aliases"},
     "gpu": {"price_per_hour", "memory"},
+    "rollout": {"max_surge", "max_unavailable"},
 }
 
 
@@ -38,6 +39,8 @@ def group_digest(pool: InferencePool, group: Group) -> str:
     said = group.model_dump(
         mode="json", by_alias=True, exclude_defaults=True, exclude=dict(_NOT_OF_THE_POD)
     )
+    if not said.get("rollout"):
+        said.pop("rollout", None)  # nothing is left of it that pods know of
     refresh = pool.metadata.annotations.get(names.REFRESH_ANNOTATION, "")
     return digest({"group": said, "refresh": refresh})
 

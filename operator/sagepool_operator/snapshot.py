@@ -29,6 +29,7 @@ from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
 from sagepool_operator.reports import ProviderReport, Reports
+from sagepool_operator.routability.answers import Answers
 from sagepool_operator.sizing import HubModel
 
 _logger: Final = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Findings:
     """Of the pool's cloud provider; None before it has been asked."""
     configs: Mapping[HubModel, ModelConfig | str] = field(default_factory=dict)
     """Of models on the hub; for one that could not be read, why not."""
+    answers: Answers = field(default_factory=dict)
+    """What routers say that they send to; empty when none was asked."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """What the autoscaler has decided and is not done yet, by group."""
 
@@ -89,6 +92,8 @@ class Observed:
     """Of the pool's cloud provider; None before it has been asked."""
     configs: Mapping[HubModel, ModelConfig | str] = field(default_factory=dict)
     """Of models on the hub; for one that could not be read, why not."""
+    answers: Answers = field(default_factory=dict)
+    """What routers say that they send to; empty when none was asked."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """What the autoscaler has decided and is not done yet, by group."""
     refused: tuple[str, ...] = ()
@@ -169,6 +174,7 @@ async def observe(
         reports=findings.reports,
         provider=findings.provider,
         configs=findings.configs,
+        answers=findings.answers,
         decisions=findings.decisions,
     )
 

@@ -69,7 +69,11 @@ def instance_status(
         phase=verdict.phase,
         conditions=_conditions(
             old.conditions,
-            {names.ENGINE_READY: verdict.engine, names.READY: verdict.ready},
+            {
+                names.ENGINE_READY: verdict.engine,
+                names.READY: verdict.ready,
+                **({names.ROUTABLE: verdict.routable} if verdict.routable is not None else {}),
+            },
             instance.metadata.generation,
             now,
         ),

@@ -24,6 +24,7 @@ from sagepool_operator.prober import Prober
 from sagepool_operator.providers import ProviderProber
 from sagepool_operator.queue import WorkQueue
 from sagepool_operator.reconciler import Probers, Reconciler
+from sagepool_operator.routability.tables import RouterTables
 
 _RESYNC_SPREAD: Final = 0.2
 
@@ -60,8 +61,9 @@ class Term:
         recorder = Recorder(api, reporter, now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, cache, recorder.record)
         self._hub = HubReader(client, settings.hub, self._queue.add)
+        self._tables = RouterTables(client, self._queue.add)
         self._scaler = Autoscaler(client, self._queue.add, now=now, clock=clock)
-        probers = Probers(self._prober, self._providers, self._hub, self._scaler)
+        probers = Probers(self._prober, self._providers, self._hub, self._tables, self._scaler)
         self._reconciler = Reconciler(cache, api, executor, probers, settings.images, now)
         self.last_success: datetime | None = None
         """When a pool was last reconciled."""
@@ -87,6 +89,7 @@ class Term:
             await self._prober.close()
             await self._providers.close()
             await self._hub.close()
+            await self._tables.close()
             await self._scaler.close()
 
     async def _reconcile(self, key: PoolKey) -> float | None:

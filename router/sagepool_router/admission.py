@@ -102,7 +102,7 @@ class Admission:
                 raise (self._failing(route) if is_failing else self._full(route, full)) from None
         if work.state == "waiting":
             limit_s = scheduler.settings.queue.max_wait_s
-            exchange.wait_for("scheduling", limit_s if route.members else route.hold_s)
+            exchange.wait_for("scheduling", limit_s if route.members else route.hold_s or limit_s)
 
     def _check(self, route: LiveRoute, endpoint: Endpoint, facts: RequestFacts) -> None:
         """Refuse what the model is not there for, or not now."""
@@ -159,10 +159,16 @@ class Admission:
             return
         if cause == "source":
             raise self._without_provider(route, exchange.head.path)
-        if route.hold_s:
+        if route.hold_s or self._is_moving(route):
             self._place(exchange, route, work)  # it waits: an engine is on its way
             return
         raise self._absent(f"no instance of {route.model} is ready", "no_instance", route)
+
+    def _is_moving(self, route: LiveRoute) -> bool:
+        """Whether its last backend has just left, and another one should take its place."""
+        dispatcher = self._dispatcher
+        limit_s = dispatcher.scheduler.settings.queue.max_wait_s
+        return route.is_expected and dispatcher.clock() - route.vacant_since < limit_s
 
     def _send_to_cloud(
         self, exchange: Exchange, route: LiveRoute, work: Work[LiveBackend], cause: Cause

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from operator import attrgetter
 
 from sagepool_crds.pool import Role
@@ -53,12 +54,14 @@ class LiveRoute:
         "counters",
         "dimension",
         "hold_s",
+        "is_expected",
         "is_suspended",
         "lane",
         "members",
         "model",
         "role",
         "standing",
+        "vacant_since",
     )
 
     def __init__(
@@ -70,6 +73,7 @@ class LiveRoute:
         dimension: int | None,
         counters: ModelCounters,
         standing: Standing,
+        vacant_since: float,
     ) -> None:
         self.model = route.name
         self.role = route.role
@@ -78,6 +82,9 @@ class LiveRoute:
         self.cause = _cause(route, table)
         """Why no instance of the pool is to answer; None: one is."""
         self.hold_s = route.hold_s
+        self.is_expected = route.is_expected
+        self.vacant_since = vacant_since
+        """When its last backend left, by the clock of the sweep; minus infinity: it had none."""
         self.dimension = dimension
         """Length of its embeddings, of late; None: not known."""
         self.counters = counters
@@ -133,6 +140,8 @@ class Fleet:
         self._backends: dict[BackendKey, LiveBackend] = {}
         self._dimensions: dict[str, int] = {}
         """Lengths of embeddings by model, also of those that have no instance at present."""
+        self._vacant_since: dict[str, float] = {}
+        """When the last backend of a model that has none has left."""
         self.routes: dict[str, LiveRoute] = {}
         """By every name that clients may send."""
         self.table = EMPTY
@@ -173,6 +182,7 @@ class Fleet:
             if route.dimension is not None:
                 self._dimensions[name] = route.dimension
         self._dimensions = {n: d for n, d in self._dimensions.items() if n in routes}
+        self._note_vacancies(members)
         self._follow_cloud(table.cloud)
         self._seat(table, routes, members, shared)
         self.table = table
@@ -216,8 +226,17 @@ class Fleet:
                 self._dimensions.get(route.name),
                 self._counters.of_model(route.name, route.role),
                 standings[route.name],
+                self._vacant_since.get(route.name, -inf),
             )
             for name, route in table.models.items()
+        }
+
+    def _note_vacancies(self, members: Mapping[str, tuple[LiveBackend, ...]]) -> None:
+        had_some = {route.model for route in self.routes.values() if route.members}
+        self._vacant_since = {
+            name: self._clock.now if name in had_some else self._vacant_since[name]
+            for name, own in members.items()
+            if not own and (name in had_some or name in self._vacant_since)
         }
 
     def _standings(self, members: dict[str, tuple[LiveBackend, ...]]) -> dict[str, Standing]:

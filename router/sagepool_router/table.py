@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sagepool_crds import meta, names
 from sagepool_crds.cloud import Source
 from sagepool_crds.instance import Endpoint, InferenceInstance, Phase
-from sagepool_crds.pool import EngineType, InferencePool, Role
+from sagepool_crds.pool import EngineType, Group, InferencePool, Role
 from sagepool_router.scheduling.settings import QueueLimits, SchedulingSettings, Targets
 
 
@@ -90,6 +90,9 @@ class ModelRoute:
     """Length of its embeddings, as its instances say."""
     hold_s: float = 0.0
     """How long a request waits for a first instance; 0: it is refused while there is none."""
+    is_expected: bool = False
+    """There is no backend, but there should soon be one: the pool asks for it, and not everything
+    that there is has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +178,14 @@ def build_table(
             is_starting=name not in backends and any(name in view.models for view in views),
             dimension=dimensions.get(name),
             hold_s=holds.get(name, 0.0),
+            is_expected=name not in backends and _is_expected(pool, name, views),
         )
         for name, role in roles.items()
     }
-    aliases = {alias: routes[model.name] for _, model in served for alias in model.aliases}
     return RoutingTable(
         version=version,
         pool=pool.metadata.name,
-        models={**aliases, **routes},
+        models={**_aliases(pool, routes), **routes},
         instances=tuple(views),
         suspended=pool.spec.suspend,
         scheduling=read_scheduling(pool),
@@ -203,6 +206,41 @@ def _holds(pool: InferencePool) -> dict[str, float]:
                 hold_s = float(group.scaling.hold_s)
                 holds[model.name] = max(hold_s, holds.get(model.name, 0.0))
     return holds
+
+
+def _aliases(pool: InferencePool, routes: Mapping[str, ModelRoute]) -> dict[str, ModelRoute]:
+    """By every alias. While a group gets another model, those of its engines that still have the
+    former one answer for its aliases until the first has the new one."""
+    aliases: dict[str, ModelRoute] = {}
+    for group in pool.spec.groups:
+        for role, model in group.served:
+            route = routes[model.name]
+            if not route.backends:
+                former = (r for r in routes.values() if r.role == role and _is_of(group, r))
+                route = next(former, route)
+            aliases.update(dict.fromkeys(model.aliases, route))
+    return aliases
+
+
+def _is_of(group: Group, route: ModelRoute) -> bool:
+    return any(backend.group == group.name for backend in route.backends)
+
+
+def _is_expected(pool: InferencePool, model: str, views: Iterable[InstanceView]) -> bool:
+    if pool.spec.suspend or pool.spec.source == "cloud":
+        return False
+    is_wanted = any(
+        _keeps_an_engine(group) and any(served.name == model for _, served in group.served)
+        for group in pool.spec.groups
+    )
+    phases = {view.phase for view in views if model in view.models}
+    return is_wanted and phases != {"Failed"}
+
+
+def _keeps_an_engine(group: Group) -> bool:
+    if group.scaling is None:
+        return group.replicas != 0
+    return group.scaling.is_external or group.scaling.least > 0
 
 
 def _cloud(pool: InferencePool) -> CloudTarget | None:

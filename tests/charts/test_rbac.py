@@ -30,6 +30,7 @@ EXPECTED: Final[dict[tuple[str, str], set[str]]] = {
     ("rbac.authorization.k8s.io", "rolebindings"): _OWN,
     ("policy", "poddisruptionbudgets"): _OF_A_GROUP,
     ("", "pods"): {"list", "watch"},
+    ("", "pods/status"): {"patch"},
     ("events.k8s.io", "events"): {"create"},
 }
 

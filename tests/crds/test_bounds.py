@@ -54,6 +54,7 @@ FULL_POOL = pool_object(
             },
             "replicas": 2,
             "maxConcurrency": 256,
+            "rollout": {"maxSurge": 1, "maxUnavailable": 1, "drainSeconds": 300},
         },
         {
             "name": "mixed",

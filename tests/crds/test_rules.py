@@ -202,6 +202,13 @@ RULES = [
         good=_pool_of(name="routers"),
     ),
     Rule(
+        "maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: set one of them "
+        "to 1 or more",
+        "spec.groups[0].rollout.maxSurge",
+        bad=_pool_of(rollout={"maxSurge": 0}),
+        good=_pool_of(rollout={"maxSurge": 0, "maxUnavailable": 1}),
+    ),
+    Rule(
         "two groups with different roles serve the same model name or alias: rename it in one of "
         "them",
         "spec.groups",
@@ -633,6 +640,7 @@ def test_server_fills_in_every_default(server: Server) -> None:
         "model": {"name": "bge-m3", "aliases": []},
         "replicas": 1,
         "maxConcurrency": 256,
+        "rollout": {"maxSurge": 1, "maxUnavailable": 0, "drainSeconds": 300},
     }
 
 

@@ -17,9 +17,12 @@ from kube_world import (
     until,
     until_gone,
 )
+from sagepool_crds import names
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, Object, WatchEvent
-from sagepool_kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from sagepool_kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from sagepool_kube.reflector import Reflector
+
+GATE = names.ROUTABLE_GATE
 
 
 def version(obj: Object) -> str:
@@ -227,6 +230,46 @@ async def test_conditions_of_two_managers_live_side_by_side(world: World) -> Non
         )
     now = await world.api.get(INSTANCES, world.namespace, "a")
     assert {c["type"] for c in now["status"]["conditions"]} == {"Ready", "Checked"}
+
+
+async def test_a_gate_of_a_pod_is_opened_beside_conditions_of_others(world: World) -> None:
+    made = await create_pod(world)
+    meta = {"name": "a", "uid": made["metadata"]["uid"]}
+
+    def status(type_: str) -> Object:
+        return {"metadata": meta, "status": {"conditions": [condition(type_)]}}
+
+    await world.api.apply(
+        PODS, world.namespace, status("example.com/x"), subresource="status", field_manager="other"
+    )
+    versions = {
+        version(await world.api.apply(PODS, world.namespace, status(GATE), subresource="status"))
+        for _ in range(2)
+    }
+    assert len(versions) == 1
+    now = await world.api.get(PODS, world.namespace, "a")
+    assert {GATE, "example.com/x"} <= {c["type"] for c in now["status"]["conditions"]}
+    other = {**status(GATE), "metadata": {**meta, "uid": "somebody-else"}}
+    with pytest.raises((Conflict, Invalid)):
+        await world.api.apply(PODS, world.namespace, other, subresource="status")
+
+
+async def create_pod(world: World) -> Object:
+    """A pod that waits for its gate, and for a scheduler that does not exist."""
+    pod = {
+        "metadata": {"name": "a"},
+        "spec": {
+            "schedulerName": "nobody",
+            "readinessGates": [{"conditionType": GATE}],
+            "containers": [{"name": "engine", "image": "engine:1"}],
+        },
+    }
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await world.api.create(PODS, world.namespace, pod)
+            except Forbidden:  # the namespace has no service account yet
+                await asyncio.sleep(0.05)
 
 
 async def test_a_status_of_an_absent_object_is_not_found(world: World) -> None:

@@ -14,11 +14,15 @@ from operator_waiting import until
 from sagepool_crds.meta import PoolKey
 from sagepool_crds.scaling import Scaling
 from sagepool_operator.autoscaling.autoscaler import Autoscaler
-from sagepool_operator.autoscaling.scene import RouterPod, ScaledGroup, Scene
+from sagepool_operator.autoscaling.scene import ScaledGroup, Scene
+from sagepool_operator.router_pods import RouterPod
 
 KEY = PoolKey("default", "rag")
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-ROUTERS = (RouterPod("uid-1", "http://10.0.0.1:9090"), RouterPod("uid-2", "http://10.0.0.2:9090"))
+ROUTERS = (
+    RouterPod("router-1", "uid-1", "http://10.0.0.1:9090"),
+    RouterPod("router-2", "uid-2", "http://10.0.0.2:9090"),
+)
 
 
 def scene(wanted: int, *, routers: tuple[RouterPod, ...] = ROUTERS, **scaling: Any) -> Scene:

@@ -70,6 +70,17 @@ PROVIDER = "https://api.example.com/v1"
             "account default",
         ),
         (
+            replace(POD, waiting=Waiting("ErrImagePull", "no such tag"), blocked_by="sidecar"),
+            "ImagePullFailed",
+            "no such tag: check the operator's setting SAGEPOOL_OPERATOR_IMAGE, or add a pull "
+            "secret to the operator's setting SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS",
+        ),
+        (
+            replace(POD, waiting=Waiting("ErrImagePull", "no such tag"), blocked_by="mesh-init"),
+            "ImagePullFailed",
+            "no such tag: check the image of its init container mesh-init",
+        ),
+        (
             replace(POD, waiting=Waiting("CreateContainerConfigError", 'secret "hf" not found')),
             "ContainerConfigInvalid",
             'secret "hf" not found: create what group chat refers to',
@@ -78,6 +89,18 @@ PROVIDER = "https://api.example.com/v1"
             replace(POD, is_running=False, restarts=1, last_exit=Exit(1, "Error", "boom")),
             "EngineCrashing",
             "exited with code 1 (boom), restarted once: see `kubectl logs rag-chat-1 --previous`",
+        ),
+        (
+            replace(
+                POD,
+                is_running=False,
+                restarts=3,
+                last_exit=Exit(2, "Error", ""),
+                blocked_by="sidecar",
+            ),
+            "EngineCrashing",
+            "rag-chat-1 (its container sidecar) exited with code 2, restarted 3 times: see "
+            "`kubectl logs rag-chat-1 --previous --container sidecar`",
         ),
         (
             replace(POD, is_running=False, restarts=2, last_exit=Exit(137, "OOMKilled", "")),

@@ -9,11 +9,13 @@ from crd_objects import group_object, mixed_group_object, pool_object
 from operator_world import IMAGES
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
+from sagepool_operator.builders.disruption import build_budget
 from sagepool_operator.builders.engines import build_deployment
 from sagepool_operator.builders.podspec import build_template
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.engines.container import EngineContainer, merge_args
+from sagepool_sidecar.cli import parse_arguments
 
 PRIVATE = replace(IMAGES, pull_policy="Always", pull_secrets=("registry",))
 MODEL = {"name": "m", "uri": "hf://org/Model-1"}
@@ -30,7 +32,7 @@ def engine(**fields: Any) -> EngineContainer:
 def template(images: Images = IMAGES, **fields: Any) -> dict[str, Any]:
     wanted = group(**fields)
     pool = InferencePool.from_object(pool_object())
-    return build_template(pool, wanted, build_engine(wanted, images))
+    return build_template(pool, wanted, build_engine(wanted, images), images)
 
 
 def container(**fields: Any) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class TestVllm:
 
     def test_has_time_to_finish_what_it_runs(self) -> None:
         spec = template(engine={"type": "vllm"})["spec"]
-        assert spec["terminationGracePeriodSeconds"] >= 5 + 60
+        assert spec["terminationGracePeriodSeconds"] >= 300 + 60
 
     def test_may_load_for_an_hour(self) -> None:
         probe = container(engine={"type": "vllm"})["startupProbe"]
@@ -171,10 +173,65 @@ class TestImageThatIsNotOurs:
     @pytest.mark.parametrize(
         "chosen", [{"type": "vllm"}, {"type": "tei"}, {"type": "simulator", "image": "mine:1"}]
     )
-    def test_is_pulled_with_the_credentials_of_the_namespace(self, chosen: Any) -> None:
-        spec = template(PRIVATE, engine=chosen, role="embedding")["spec"]
+    def test_is_pulled_once_a_node_and_with_the_credentials_of_the_namespace(
+        self, chosen: Any
+    ) -> None:
+        spec = template(engine=chosen, role="embedding")["spec"]
         assert spec["containers"][0]["imagePullPolicy"] == "IfNotPresent"
         assert "imagePullSecrets" not in spec
+
+    def test_stands_beside_a_sidecar_that_needs_the_credentials_for_ours(self) -> None:
+        spec = template(PRIVATE, engine={"type": "vllm"})["spec"]
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        assert spec["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+        assert spec["initContainers"][0]["imagePullPolicy"] == "Always"
+
+
+def sidecar(**fields: Any) -> dict[str, Any]:
+    (found,) = template(**fields)["spec"]["initContainers"]
+    built: dict[str, Any] = found
+    return built
+
+
+class TestSidecar:
+    @pytest.mark.parametrize("kind", ["vllm", "tei", "simulator"])
+    def test_is_asked_before_the_engine_is_stopped(self, kind: str) -> None:
+        fields: dict[str, Any] = {"engine": {"type": kind}, "role": "embedding"}
+        hook = container(**fields)["lifecycle"]["preStop"]["httpGet"]
+        assert hook["path"] == "/drain"
+        assert [p["containerPort"] for p in sidecar(**fields)["ports"]] == [hook["port"]]
+
+    def test_lives_until_the_engine_has_ended(self) -> None:
+        assert sidecar()["restartPolicy"] == "Always"
+
+    @pytest.mark.parametrize("kind", ["vllm", "tei", "simulator"])
+    def test_understands_its_own_command_line(self, kind: str) -> None:
+        args = sidecar(engine={"type": kind, "port": 8123}, role="embedding")["args"]
+        assert "--engine-port=8123" in args
+        assert parse_arguments(args).engine_port == 8123
+
+    def test_is_told_the_engines_metrics(self) -> None:
+        assert "--running=vllm:num_requests_running" in sidecar(engine={"type": "vllm"})["args"]
+        tei = sidecar(engine={"type": "tei"}, role="embedding")["args"]
+        assert {"--waiting=te_queue_size", "--progress=te_request_count"} <= set(tei)
+
+    def test_leaves_the_engine_its_port(self) -> None:
+        assert sidecar(engine={"type": "simulator", "port": 9091})["ports"][0][
+            "containerPort"
+        ] not in (9091, 8000)
+
+    def test_is_no_root_beside_an_engine_that_may_be(self) -> None:
+        context = sidecar(engine={"type": "vllm"})["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+    def test_waits_as_long_as_the_group_says_and_the_kubelet_waits_longer(self) -> None:
+        fields: dict[str, Any] = {"engine": {"type": "tei"}, "role": "embedding"}
+        spec = template(**fields, rollout={"drainSeconds": 1800})["spec"]
+        assert "--drain-seconds=1800" in spec["initContainers"][0]["args"]
+        stop_s = build_engine(group(**fields), IMAGES).stop_limit_s
+        assert spec["terminationGracePeriodSeconds"] == 1800 + stop_s
 
 
 class TestEveryPod:
@@ -204,12 +261,8 @@ class TestEveryPod:
         assert spec["enableServiceLinks"] is False
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
 
-    @pytest.mark.parametrize("kind", ["vllm", "tei", "simulator"])
-    def test_answers_while_routers_drop_it(self, kind: str) -> None:
-        spec = template(engine={"type": kind}, role="embedding")["spec"]
-        sleep_s = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-        assert sleep_s >= 3
-        assert spec["terminationGracePeriodSeconds"] >= sleep_s + 30
+    def test_ends_at_once_when_it_is_deleted_before_it_handles_signals(self) -> None:
+        assert template(engine={"type": "vllm"})["spec"]["shareProcessNamespace"] is True
 
     def test_hung_engine_is_killed_soon(self) -> None:
         assert container()["livenessProbe"]["terminationGracePeriodSeconds"] == 5
@@ -217,8 +270,41 @@ class TestEveryPod:
     def test_deployment_waits_longer_than_a_load(self) -> None:
         wanted = group(engine={"type": "vllm"})
         pool = InferencePool.from_object(pool_object())
-        pod = build_template(pool, wanted, build_engine(wanted, IMAGES))
+        pod = build_template(pool, wanted, build_engine(wanted, IMAGES), IMAGES)
         spec = build_deployment(pool, wanted, pod, {}, 1)["spec"]
         assert spec["progressDeadlineSeconds"] > 3600
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         assert spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+    def test_is_not_ready_before_its_gate_is_opened(self) -> None:
+        gates = template()["spec"]["readinessGates"]
+        assert gates == [{"conditionType": names.ROUTABLE_GATE}]
+
+
+class TestRollout:
+    @staticmethod
+    def deployment(pod: dict[str, Any], **fields: Any) -> dict[str, Any]:
+        pool = InferencePool.from_object(pool_object())
+        spec: dict[str, Any] = build_deployment(pool, group(**fields), pod, {}, 1)["spec"]
+        return spec
+
+    def test_is_as_the_group_says(self) -> None:
+        spec = self.deployment(template(), rollout={"maxSurge": 0, "maxUnavailable": 2})
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 2}
+
+    def test_goes_on_as_soon_as_routers_send_to_a_new_pod(self) -> None:
+        assert "minReadySeconds" not in self.deployment(template())
+
+    def test_gives_routers_a_moment_where_the_template_of_an_earlier_version_has_no_gate(
+        self,
+    ) -> None:
+        earlier = template()
+        del earlier["spec"]["readinessGates"]
+        assert self.deployment(earlier)["minReadySeconds"] >= 5
+
+    @pytest.mark.parametrize(("allowed", "evicted"), [(0, 1), (1, 1), (3, 3)])
+    def test_a_node_that_is_drained_takes_as_many_but_always_one(
+        self, allowed: int, evicted: int
+    ) -> None:
+        pool = InferencePool.from_object(pool_object())
+        assert build_budget(pool, "b", {}, {}, allowed)["spec"]["maxUnavailable"] == evicted

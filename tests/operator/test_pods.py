@@ -45,6 +45,24 @@ def test_waiting_and_last_exit_are_in_the_kubelets_words() -> None:
     assert pod.last_exit == Exit(3, "Error", "")
 
 
+def test_init_container_that_keeps_the_engine_from_starting_speaks_for_the_pod() -> None:
+    engine = {"name": "engine", "state": {"waiting": {"reason": "PodInitializing"}}}
+    started = {"name": "mesh", "state": {"running": {}}}
+    pulled = {"name": "sidecar", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
+    status = {"containerStatuses": [engine], "initContainerStatuses": [started, pulled]}
+    pod = read_pod({**POD, "status": status}, "group")
+    assert (pod.blocked_by, pod.waiting) == ("sidecar", Waiting("ErrImagePull", "no"))
+
+
+def test_init_container_that_fails_while_the_engine_runs_does_not_speak_for_the_pod() -> None:
+    engine = {"name": "engine", "state": {"running": {}}}
+    crashed = {"name": "sidecar", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    status = {"containerStatuses": [engine], "initContainerStatuses": [crashed]}
+    pod = read_pod({**POD, "status": status}, "group")
+    assert pod.is_running
+    assert (pod.blocked_by, pod.waiting) == ("", None)
+
+
 def test_evicted_pod_has_failed() -> None:
     status = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
     assert read_pod({**POD, "status": status}, "group").failure == "low on memory"

@@ -34,6 +34,7 @@ from sagepool_kube.api import (
     Object,
 )
 from sagepool_kube.errors import Forbidden, Invalid, Unavailable
+from sagepool_operator import recorded
 from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.snapshot import CHILD_KINDS
@@ -173,7 +174,33 @@ class TestSettledPool:
         settled.edit_group("chat", engine={"type": "simulator", "args": ["--ttft-ms=5"]})
         await settled.settle()
         assert image(settled, "rag-chat") == "registry/sagepool:2"
+        assert sidecar_image(settled, "rag-chat") == "registry/sagepool:2"
         assert image(settled, "rag-embed") == "registry/sagepool:1"
+        assert sidecar_image(settled, "rag-embed") == "registry/sagepool:1"
+
+    async def test_engines_of_a_version_without_sidecar_and_gate_run_on_as_they_are(
+        self, settled: World
+    ) -> None:
+        def downgrade(deployment: dict[str, Any]) -> None:
+            former = deployment["spec"]["template"]
+            for field in ("initContainers", "readinessGates"):
+                del former["spec"][field]
+            group = settled.pool.spec.groups[0]
+            notes = recorded.record(former, recorded.group_digest(settled.pool, group))
+            deployment["metadata"]["annotations"].update(notes)
+
+        settled.kube.edit(DEPLOYMENTS, "default", "rag-chat", downgrade)
+        former = settled.deployment("rag-chat")["spec"]["template"]
+        await settled.settle()
+        spec = settled.deployment("rag-chat")["spec"]
+        assert spec["template"] == former
+        assert spec["minReadySeconds"] > 0
+        assert settled.condition(names.READY) == ("True", "AllReady")
+
+        settled.edit_group("chat", engine={"type": "simulator", "args": ["--ttft-ms=5"]})
+        await settled.settle()
+        assert sidecar_image(settled, "rag-chat") == "registry/sagepool:1"
+        assert "minReadySeconds" not in settled.deployment("rag-chat")["spec"]
 
 
 class TestScaling:
@@ -762,3 +789,8 @@ def contents(world: World, kind: Kind) -> Iterator[str]:
 def image(world: World, deployment: str) -> str:
     spec: Object = world.deployment(deployment)["spec"]["template"]["spec"]
     return str(spec["containers"][0]["image"])
+
+
+def sidecar_image(world: World, deployment: str) -> str:
+    spec: Object = world.deployment(deployment)["spec"]["template"]["spec"]
+    return str(spec["initContainers"][0]["image"])

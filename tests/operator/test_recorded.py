@@ -48,11 +48,19 @@ def test_digest_is_that_of_the_first_release(group: dict[str, Any], released: st
         {"gpu": {"count": 2, "memoryFraction": 0.9, "memory": "80Gi"}},
         {"model": {**WITH_GPU["model"], "aliases": []}},
         {"replicas": 1},
+        {"rollout": {"maxSurge": 2, "maxUnavailable": 1}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_pods_know_nothing_of_is_not_in_it(change: dict[str, Any]) -> None:
     assert digest_of({**WITH_GPU, **change}) == digest_of(WITH_GPU)
+
+
+def test_how_long_a_pod_may_drain_is_in_it() -> None:
+    drained = digest_of({**WITH_GPU, "rollout": {"drainSeconds": 60}})
+    assert drained != digest_of(WITH_GPU)
+    surged = {"maxSurge": 2, "drainSeconds": 60}
+    assert digest_of({**WITH_GPU, "rollout": surged}) == drained
 
 
 def test_aliases_of_the_second_model_are_not_in_it_and_its_name_is() -> None:

@@ -22,7 +22,7 @@ def _reasons() -> Iterator[str]:
     """Every reason that a condition can bear, from the calls that make them."""
     yield from get_args(Verdict)
     place = {"Problem": 0, "_Finding": 1, "Judgement": 1}
-    for name in ("conditions", "instance_conditions", "problems"):
+    for name in ("conditions", "instance_conditions", "problems", "routability/gate"):
         path = ROOT / "operator" / "sagepool_operator" / f"{name}.py"
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

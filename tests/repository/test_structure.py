@@ -1,6 +1,7 @@
 """What the architecture promises and a linter does not check."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path
-    for root in ("crds", "operator", "router", "simulator", "cluster", "demo", "bench")
+    for root in ("crds", "operator", "router", "sidecar", "simulator", "cluster", "demo", "bench")
     for path in (ROOT / root).rglob("*.py")
 )
 PURE = [
@@ -17,6 +18,10 @@ PURE = [
     ROOT / "crds" / "sagepool_engines" / "space.py",
     *(ROOT / "operator" / "sagepool_operator" / "builders").glob("*.py"),
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
+    *(
+        ROOT / "operator" / "sagepool_operator" / "routability" / f"{name}.py"
+        for name in ("gate", "answers")
+    ),
     *(
         ROOT / "operator" / "sagepool_operator" / f"{name}.py"
         for name in (
@@ -32,6 +37,7 @@ PURE = [
             "spaces",
             "fit",
             "sizing",
+            "router_pods",
             "autoscaling/decision",
             "autoscaling/demand",
             "autoscaling/replicas",
@@ -53,6 +59,7 @@ PURE = [
             "usage",
         )
     ),
+    *(ROOT / "sidecar" / "sagepool_sidecar" / f"{name}.py" for name in ("page", "drain")),
     *(ROOT / "router" / "sagepool_router" / "scheduling").rglob("*.py"),
     *(ROOT / "router" / "sagepool_router" / "embedding").glob("*.py"),
     *(
@@ -108,7 +115,15 @@ def test_a_function_fits_on_a_page(path: Path) -> None:
     assert long == []
 
 
+def test_the_sidecar_needs_nothing_but_pythons_own_library() -> None:
+    """It is in every engine pod, and kubelet stops the engine at once when it breaks."""
+    modules = {
+        name.split(".")[0] for path in (ROOT / "sidecar").rglob("*.py") for name in _imports(path)
+    }
+    assert modules - sys.stdlib_module_names == {"sagepool_sidecar"}
+
+
 def test_source_roots_are_no_packages() -> None:
     """A package named operator would hide Python's own."""
-    roots = ("crds", "operator", "router", "simulator", "cluster", "demo")
+    roots = ("crds", "operator", "router", "sidecar", "simulator", "cluster", "demo")
     assert [root for root in roots if (ROOT / root / "__init__.py").exists()] == []

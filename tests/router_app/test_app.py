@@ -312,6 +312,12 @@ async def test_the_admin_table_shows_what_is_routed_to_and_why_not(site: Site):
     assert models["bge-m3"]["absence"]
 
 
+async def test_the_admin_port_lists_the_instances_that_requests_are_sent_to(site: Site):
+    site.load(ready(named_instance("a")), named_instance("b"))
+    answer = (await site.admin.get("/admin/routable")).json()
+    assert answer == {"version": site.dispatcher.fleet.table.version, "instances": ["a"]}
+
+
 async def test_the_admin_port_only_reads(site: Site):
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         answer = await site.admin.request(method, "/admin/table")

@@ -3,7 +3,7 @@ answer the operator (Deployment controller, kubelet, engines), played step by st
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -25,6 +25,8 @@ from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import Target
 from sagepool_operator.reconciler import Probers, Reconciler
 from sagepool_operator.reports import ProviderReport, Report, TargetKey, advance
+from sagepool_operator.routability.answers import Answers, RouterAnswer
+from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
 from sagepool_operator.snapshot import CHILD_KINDS
 
@@ -129,6 +131,21 @@ class FakeScaler:
         self.scene = scene
 
 
+class FakeTables:
+    """Routers that say what a test says."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, RouterAnswer] = {}
+        """By the name of the router's pod."""
+        self.asked: tuple[RouterPod, ...] = ()
+
+    def answers(self, pool: PoolKey) -> Answers:
+        return {r.uid: self.said[r.name] for r in self.asked if r.name in self.said}
+
+    def follow(self, pool: PoolKey, routers: Sequence[RouterPod]) -> None:
+        self.asked = tuple(routers)
+
+
 @dataclass
 class World:
     """A cluster with a pool in it, and the operator's reconciler."""
@@ -137,6 +154,7 @@ class World:
     probes: FakeProbes = field(default_factory=FakeProbes)
     providers: FakeProviders = field(default_factory=FakeProviders)
     hub: FakeHub = field(default_factory=FakeHub)
+    tables: FakeTables = field(default_factory=FakeTables)
     scaler: FakeScaler = field(default_factory=FakeScaler)
     images: Images = IMAGES
     now: datetime = NOW
@@ -150,7 +168,7 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        probers = Probers(self.probes, self.providers, self.hub, self.scaler)
+        probers = Probers(self.probes, self.providers, self.hub, self.tables, self.scaler)
         return Reconciler(cache, api, executor, probers, self.images, lambda: self.now)
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:

@@ -220,6 +220,7 @@ def table_of(
     scheduling: SchedulingSettings | None = None,
     absent_role: Role = "llm",
     is_starting: bool = False,
+    is_expected: bool = False,
     dimension: int | None = None,
     source: Source = "auto",
     cloud: CloudTarget | None = None,
@@ -236,6 +237,7 @@ def table_of(
         scheduling: of the pool; None: the defaults.
         absent_role: the role of models without a backend.
         is_starting: these have instances that are not ready yet.
+        is_expected: and the pool asks for some.
         dimension: of all embeddings, as far as it is known.
         source: who may answer.
         cloud: the provider.
@@ -253,6 +255,7 @@ def table_of(
             created=1,
             absence=reason,
             is_starting=is_starting,
+            is_expected=is_expected,
             dimension=dimension,
         )
     routes = {name: replace(route, hold_s=hold_s) for name, route in routes.items()}

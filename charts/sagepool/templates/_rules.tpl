@@ -26,10 +26,14 @@ the calls that the API server saw. */}}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# Engine pods belong to their Deployments: the operator only looks.
+# Engine pods belong to their Deployments: the operator only looks, and says in their status when
+# routers send to them.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

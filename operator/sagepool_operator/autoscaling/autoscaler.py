@@ -23,7 +23,8 @@ from sagepool_operator.autoscaling.decision import (
     decide,
 )
 from sagepool_operator.autoscaling.demand import Demand, FirstBytes, add, slowest_tenth_s
-from sagepool_operator.autoscaling.scene import RouterPod, ScaledGroup, Scene
+from sagepool_operator.autoscaling.scene import ScaledGroup, Scene
+from sagepool_operator.router_pods import RouterPod
 
 _logger: Final = logging.getLogger(__name__)
 _INTERVAL_S: Final = 1.0

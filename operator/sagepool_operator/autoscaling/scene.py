@@ -4,16 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sagepool_crds.scaling import Scaling
-
-
-@dataclass(frozen=True, slots=True)
-class RouterPod:
-    """A router that reports."""
-
-    uid: str
-    """Of its pod: it counts once, whatever its address."""
-    url: str
-    """Of its admin port."""
+from sagepool_operator.router_pods import RouterPod
 
 
 @dataclass(frozen=True, slots=True)

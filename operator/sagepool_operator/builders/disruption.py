@@ -1,4 +1,4 @@
-"""Budgets: a drained node takes one pod of a kind at a time."""
+"""Budgets: how many pods of a kind a node that is drained may take at a time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,19 @@ from sagepool_operator.builders import identity
 
 
 def build_budget(
-    pool: InferencePool, name: str, labels: Mapping[str, str], selector: Mapping[str, str]
+    pool: InferencePool,
+    name: str,
+    labels: Mapping[str, str],
+    selector: Mapping[str, str],
+    max_unavailable: int = 1,
 ) -> dict[str, Any]:
-    """At most one pod of those selected is evicted at a time.
+    """At most `max_unavailable` pods of those selected are evicted at a time, but always one.
 
     `minAvailable` would block the eviction of a single replica for ever. A pod that is not ready
     serves nobody, so it may always go (AlwaysAllow).
     """
     spec = {
-        "maxUnavailable": 1,
+        "maxUnavailable": max(1, max_unavailable),
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
         "selector": {"matchLabels": dict(selector)},
     }

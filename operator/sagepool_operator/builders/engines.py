@@ -8,9 +8,9 @@ from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import DEPLOYMENTS
 from sagepool_operator.builders import identity
 
-SETTLE_S: Final = 5
-"""A new engine counts only after so long: the operator has seen it and routers send to it before
-the Deployment takes an old one away."""
+_SETTLE: Final = {"minReadySeconds": 5}
+"""A new engine whose pod has no readiness gate (its template is of an earlier version) counts only
+after so long: by then routers send to it."""
 _IMAGE_PULL_S: Final = 3600
 """GPU images are large and pulled once a node."""
 
@@ -36,9 +36,12 @@ def build_deployment(
             "selector": {"matchLabels": identity.group_selector(pool, group)},
             "strategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+                "rollingUpdate": {
+                    "maxSurge": group.rollout.max_surge,
+                    "maxUnavailable": group.rollout.max_unavailable,
+                },
             },
-            "minReadySeconds": SETTLE_S,
+            **({} if template["spec"].get("readinessGates") else _SETTLE),
             "progressDeadlineSeconds": _load_limit_s(template) + _IMAGE_PULL_S,
             "revisionHistoryLimit": 3,
             "template": dict(template),

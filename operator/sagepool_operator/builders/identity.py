@@ -57,6 +57,11 @@ def child(
     }
 
 
+def host(ip: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{ip}]" if ":" in ip else ip
+
+
 def is_owned_by(obj: Object, uid: str) -> bool:
     """Whether the object has that owner."""
     return any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences") or ())

@@ -17,8 +17,9 @@ def build_instance(pool: InferencePool, group: Group, pod: PodFacts) -> dict[str
     Its engine, models and port are those that the pod was built with: while a change of the group
     is rolled out, pods of the former spec go on serving what they serve.
     """
-    port = pod.port or group.engine.port
-    address = {"url": f"http://{pod.host}:{port}"} if pod.ip else {}
+    address = {}
+    if pod.ip:
+        address = {"url": f"http://{identity.host(pod.ip)}:{pod.port or group.engine.port}"}
     obj = identity.child(
         pool,
         INSTANCES,

@@ -5,17 +5,20 @@ from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
-from sagepool_operator.builders import identity, registry, security
+from sagepool_operator.builders import identity, registry, security, sidecar
+from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer
 
 CONTAINER: Final = "engine"
 _PORT: Final = "http"
-LEAVE_S: Final = 5
-"""A pod that is being deleted keeps answering so long: by then the routers have dropped it."""
+_HUNG_S: Final = 5
+"""What an engine that has stopped answering gets before it is killed: it has nothing to finish."""
 _SHARED_MEMORY_PER_GPU: Final = "4Gi"
 
 
-def build_template(pool: InferencePool, group: Group, engine: EngineContainer) -> dict[str, Any]:
+def build_template(
+    pool: InferencePool, group: Group, engine: EngineContainer, images: Images
+) -> dict[str, Any]:
     """The pod template as the operator decides it today."""
     return {
         "metadata": {
@@ -29,14 +32,20 @@ def build_template(pool: InferencePool, group: Group, engine: EngineContainer) -
             },
         },
         "spec": {
-            **registry.credentials(engine.pull_secrets),
+            **registry.credentials(images.pull_secrets),
             "automountServiceAccountToken": False,
             # Service variables such as VLLM_PORT=tcp://... would be read by engines.
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": LEAVE_S + engine.stop_limit_s,
+            # The first process of a PID namespace ignores SIGTERM until it handles it: an engine
+            # deleted while it loads would keep its GPU for the whole grace period.
+            "shareProcessNamespace": True,
+            # The kubelet's clock runs from the beginning of preStop.
+            "terminationGracePeriodSeconds": group.rollout.drain_seconds + engine.stop_limit_s,
             "securityContext": (
                 security.restricted_pod() if engine.is_ours else security.engine_pod()
             ),
+            "readinessGates": [{"conditionType": names.ROUTABLE_GATE}],
+            "initContainers": [sidecar.build_container(group, images)],
             "containers": [_container(group, engine)],
             "volumes": [
                 {"name": name, "emptyDir": source} for name, source, _ in _mounts(group, engine)
@@ -71,7 +80,7 @@ def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:
         "volumeMounts": [
             {"name": name, "mountPath": path} for name, _, path in _mounts(group, engine)
         ],
-        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
+        "lifecycle": {"preStop": sidecar.build_hook(group)},
         **_probes(engine),
     }
     if engine.env:
@@ -100,8 +109,8 @@ def _probes(engine: EngineContainer) -> dict[str, Any]:
             "periodSeconds": 10,
             "timeoutSeconds": 10,
             "failureThreshold": 6,
-            # A hung engine has nothing to finish; the pod's own limit is for orderly leaving.
-            "terminationGracePeriodSeconds": LEAVE_S,
+            # The pod's own limit is for orderly leaving.
+            "terminationGracePeriodSeconds": _HUNG_S,
         },
     }
 

@@ -31,6 +31,11 @@ def endpoint(pool: InferencePool) -> str:
     return f"http://{host}/v1" if port == 80 else f"http://{host}:{port}/v1"
 
 
+def admin_url(ip: str) -> str:
+    """Base URL of the admin port of the router pod with this address."""
+    return f"http://{identity.host(ip)}:{ADMIN_PORT}"
+
+
 def build_deployment(pool: InferencePool, images: Images) -> dict[str, Any]:
     """The Deployment of the router."""
     selector = identity.router_selector(pool)

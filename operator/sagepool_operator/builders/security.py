@@ -9,12 +9,15 @@ _USER: Final = 65532
 def restricted_pod() -> dict[str, Any]:
     """For pods that run our own image."""
     return {
-        "runAsNonRoot": True,
-        "runAsUser": _USER,
-        "runAsGroup": _USER,
+        **own_user(),
         "fsGroup": _USER,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+
+
+def own_user() -> dict[str, Any]:
+    """For containers that run our own image, in pods whose other containers may be root."""
+    return {"runAsNonRoot": True, "runAsUser": _USER, "runAsGroup": _USER}
 
 
 def restricted_container() -> dict[str, Any]:

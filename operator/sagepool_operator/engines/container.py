@@ -30,8 +30,6 @@ class EngineContainer:
     is_ours: bool = False
     """It runs without root and without writing to its image."""
     pull_policy: str = "IfNotPresent"
-    pull_secrets: tuple[str, ...] = ()
-    """Secrets with registry credentials in the pool's namespace."""
     requests: Mapping[str, str] = field(default_factory=dict)
     """CPU and memory to reserve when the engine needs no GPU."""
 

@@ -20,7 +20,6 @@ def build(group: Group, images: Images) -> EngineContainer:
     return EngineContainer(
         image=given or images.own,
         pull_policy="IfNotPresent" if given else images.pull_policy,
-        pull_secrets=() if given else images.pull_secrets,
         command=("sagepool-simulator", "serve"),
         args=merge_args(flags, group.engine.args),
         env=merge_env((), group.engine.env),

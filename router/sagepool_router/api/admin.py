@@ -1,4 +1,4 @@
-"""GET /admin/table: what this router routes to, for people and for the operator. Read-only."""
+"""GET /admin/table and /admin/routable: what this router routes to. Read-only."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -66,6 +66,14 @@ class TableBody(BaseModel):
     instances: list[InstanceBody]
 
 
+class RoutableBody(BaseModel):
+    """The instances that requests are sent to."""
+
+    version: int
+    """Of the table."""
+    instances: list[str]
+
+
 def build_admin_routes(
     table: Callable[[], RoutingTable], loads: Callable[[], Sequence[BackendLoad]]
 ) -> APIRouter:
@@ -80,6 +88,13 @@ def build_admin_routes(
     @routes.get("/table", summary="The routing table and its live load")
     async def show_table() -> TableBody:
         return _table(table(), loads())
+
+    @routes.get("/routable", summary="Names of the instances that this router sends to")
+    async def show_routable() -> RoutableBody:
+        # Asked a few times a second while engines are replaced: no live figures.
+        now = table()
+        names = [view.name for view in now.instances if view.routable]
+        return RoutableBody(version=now.version, instances=names)
 
     return routes
 
