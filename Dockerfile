@@ -28,6 +28,7 @@ COPY operator/ operator/
 COPY router/ router/
 COPY sidecar/ sidecar/
 COPY simulator/ simulator/
+COPY client/ client/
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && /opt/build/bin/pip --python /opt/sagepool/bin/python install --no-deps --prefix /opt/own \
        wheels/*.whl \

@@ -13,8 +13,9 @@ define CLUSTER_FOR_TESTS
 SAGEPOOL_TEST_KUBECONFIG=$$($(CLUSTER) up)
 SAGEPOOL_TOOLS=$$($(CLUSTER) tools)
 SAGEPOOL_TEST_IMAGE=$$($(CLUSTER) image --load)
+SAGEPOOL_TEST_FRAMEWORKS=$(CURDIR)/.venv-frameworks/bin/python
 SAGEPOOL_TEST_REQUIRED=1
-export SAGEPOOL_TEST_KUBECONFIG SAGEPOOL_TOOLS SAGEPOOL_TEST_IMAGE SAGEPOOL_TEST_REQUIRED
+export SAGEPOOL_TEST_KUBECONFIG SAGEPOOL_TOOLS SAGEPOOL_TEST_IMAGE SAGEPOOL_TEST_FRAMEWORKS SAGEPOOL_TEST_REQUIRED
 endef
 
 .PHONY: help
@@ -30,6 +31,11 @@ help: ## This list
 
 .PHONY: setup
 setup: .venv/.complete ## .venv with all that the targets need
+
+.venv-frameworks/.complete: requirements/frameworks.txt
+	$(PYTHON) -m venv .venv-frameworks
+	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
+	touch $@
 
 .PHONY: cluster
 cluster: setup ## A Kubernetes for demo and tests; prints its kubeconfig
@@ -61,10 +67,10 @@ check: setup ## Format, lint, types, import contracts, generated files
 
 .PHONY: test-unit
 test-unit: setup ## Tests that need no cluster
-	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools"
+	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools and not frameworks"
 
 .PHONY: test
-test: setup ## All that CI runs: unit, contract, chart, end to end
+test: setup .venv-frameworks/.complete ## All that CI runs: unit, contract, chart, end to end
 	$(CLUSTER_FOR_TESTS)
 	$(BIN)/pytest -m "not e2e"
 	$(BIN)/pytest -m e2e
@@ -89,4 +95,5 @@ generate: setup ## CRD YAML, the chart's copy, values schema, reference
 .PHONY: pins
 pins: setup ## Renews the pinned requirement files
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --extra all pyproject.toml -o requirements/image.txt
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --extra crds --extra operator --extra router --extra simulator pyproject.toml -o requirements/image.txt
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group frameworks -o requirements/frameworks.txt

@@ -27,6 +27,7 @@ _SOURCES = (
     "Dockerfile",
     "LICENSE",
     "README.md",
+    "client",
     "crds",
     "operator",
     "pyproject.toml",

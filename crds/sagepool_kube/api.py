@@ -1,6 +1,6 @@
 """What sagepool needs of a Kubernetes API server, as a protocol: tests swap in a fake."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -136,6 +136,32 @@ class KubeApi(ObjectApi, Protocol):
         Unavailable when the connection breaks or nothing at all arrives for `inactivity_s`
         (bookmarks come about once a minute). Close it with `contextlib.aclosing`.
         """
+        ...
+
+    async def apply(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        obj: Object,
+        *,
+        field_manager: str = names.FIELD_MANAGER,
+        subresource: str | None = None,
+        force: bool = True,
+        dry_run: bool = False,
+    ) -> Object:
+        """As an ObjectApi does. With `dry_run` nothing is stored: the answer is what would be."""
+        ...
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        field_manager: str = names.FIELD_MANAGER,
+    ) -> Object:
+        """Change fields by JSON Patch (RFC 6902). Raises NotFound, Invalid (a failed test too)."""
         ...
 
     async def close(self) -> None:

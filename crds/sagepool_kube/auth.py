@@ -8,11 +8,12 @@ Tokens are read again when they rotate: the service account's file every minute,
 when it is about to expire.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import yaml
 from kubernetes.aio.client.configuration import Configuration
@@ -29,6 +30,7 @@ from sagepool_kube.errors import NoCluster
 
 _logger: Final = logging.getLogger(__name__)
 _BEARER: Final = "BearerToken"
+_NAMESPACE_FILE: Final = Path(SERVICE_TOKEN_FILENAME).with_name("namespace")
 
 
 async def load_configuration(
@@ -61,6 +63,34 @@ async def load_configuration(
         f"no Kubernetes cluster: this is no pod, KUBECONFIG is not set and {usual} is not there; "
         "set KUBECONFIG to a kubeconfig"
     )
+
+
+def current_namespace(
+    environ: Mapping[str, str],
+    *,
+    kubeconfig: Path | None = None,
+    namespace_file: Path = _NAMESPACE_FILE,
+) -> str:
+    """The namespace that commands without one mean: of the kubeconfig's context, or of the pod.
+
+    `default` where neither says one. What cannot be read is for `load_configuration` to refuse.
+    """
+    named = str(kubeconfig) if kubeconfig is not None else environ.get("KUBECONFIG", "")
+    if not named and environ.get(SERVICE_HOST_ENV_NAME):
+        with contextlib.suppress(OSError):
+            return namespace_file.read_text().strip() or "default"
+        return "default"
+    usual = str(Path(environ.get("HOME", "")) / ".kube" / "config")
+    contexts: dict[str, Any] = {}
+    current = ""
+    for part in (named or usual).split(os.pathsep):
+        # As kubectl merges: the first file that says something wins.
+        with contextlib.suppress(OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+            read = yaml.safe_load(Path(part).expanduser().read_text())
+            current = current or read.get("current-context") or ""
+            for item in read.get("contexts") or ():
+                contexts.setdefault(item["name"], item["context"])
+    return str((contexts.get(current) or {}).get("namespace") or "default")
 
 
 def _from_service_account(

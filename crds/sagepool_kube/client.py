@@ -5,7 +5,7 @@ not know are lost.
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,6 +22,7 @@ from sagepool_kube.errors import Gone, Invalid, KubeError, Unavailable, error_of
 
 _PAGE_SIZE: Final = 500
 _JSON: Final = "application/json"
+_JSON_PATCH: Final = "application/json-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
 _RESTARTS_OF_A_LIST: Final = 3
 
@@ -176,8 +177,9 @@ class KubeClient:
         field_manager: str = names.FIELD_MANAGER,
         subresource: str | None = None,
         force: bool = True,
+        dry_run: bool = False,
     ) -> Object:
-        """Server-side apply. Raises Conflict, Invalid, NotFound (for a subresource)."""
+        """Server-side apply; see `KubeApi.apply`."""
         return await self._call(
             "PATCH",
             "apply",
@@ -189,9 +191,31 @@ class KubeClient:
                 "fieldManager": field_manager,
                 "fieldValidation": "Strict",
                 "force": "true" if force else "false",
+                **({"dryRun": "All"} if dry_run else {}),
             },
             body=_typed(kind, obj),
             content_type=_APPLY,
+        )
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        field_manager: str = names.FIELD_MANAGER,
+    ) -> Object:
+        """Change fields by JSON Patch; see `KubeApi.patch`."""
+        return await self._call(
+            "PATCH",
+            "patch",
+            kind,
+            namespace,
+            name,
+            query={"fieldManager": field_manager, "fieldValidation": "Strict"},
+            body=operations,
+            content_type=_JSON_PATCH,
         )
 
     async def delete(
@@ -222,7 +246,7 @@ class KubeClient:
         described_as: str = "",
         subresource: str | None = None,
         query: Mapping[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content_type: str = _JSON,
     ) -> dict[str, Any]:
         """One request with a JSON answer. Raises KubeError only."""
@@ -243,7 +267,7 @@ class KubeClient:
         path: str,
         query: Mapping[str, str],
         *,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content_type: str = _JSON,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> RESTResponse:

@@ -14,6 +14,7 @@ import pytest
 
 from crd_objects import instance_object, pool_object
 from kubectl import Kubectl
+from sagepool_crds.admission import Refused, admit
 from sagepool_crds.crd import build_crds
 
 pytestmark = pytest.mark.cluster
@@ -299,3 +300,19 @@ def test_edge(
     else:
         assert status == 422
         assert WORDS.sub("", path) in KEYS.sub(r".\1", WORDS.sub("", words))
+    assert_read_the_same(obj, words)
+
+
+def assert_read_the_same(obj: dict[str, Any], words: str) -> None:
+    """Without a cluster the verdict is the same, and nothing is said that the server does not say.
+
+    The server goes on where one field is out of its bounds, in no fixed order, and may complain of
+    more; the rules that it skipped are a sentence of their own.
+    """
+    said: tuple[str, ...] = ()
+    try:
+        admit(obj)
+    except Refused as refused:
+        said = tuple(map(str, refused.problems))
+    assert bool(said) == bool(words)
+    assert [sentence for sentence in said if sentence not in words] == []

@@ -11,7 +11,7 @@ import yaml
 
 from kube_stub import KubeStub, says
 from sagepool_kube.api import PODS
-from sagepool_kube.auth import load_configuration
+from sagepool_kube.auth import current_namespace, load_configuration
 from sagepool_kube.client import KubeClient
 from sagepool_kube.errors import NoCluster
 
@@ -132,3 +132,46 @@ async def test_a_token_of_an_exec_plugin_is_renewed_before_it_expires(tmp_path: 
             await client.get(PODS, "ns", "a")
     first, second = (int(r.headers["authorization"].rpartition("-")[2]) for r in stub.requests)
     assert second > first
+
+
+def write_context(path: Path, current: str | None, **namespaces: str | None) -> Path:
+    contexts = [
+        {"name": name, "context": {"cluster": "c", **({"namespace": n} if n else {})}}
+        for name, n in namespaces.items()
+    ]
+    path.write_text(yaml.safe_dump({"current-context": current, "contexts": contexts}))
+    return path
+
+
+def test_the_namespace_is_that_of_the_current_context(tmp_path: Path) -> None:
+    one = write_context(tmp_path / "one", "a", a="team-a", b="team-b")
+    assert current_namespace({"KUBECONFIG": str(one)}) == "team-a"
+    assert current_namespace({}, kubeconfig=write_context(tmp_path / "t", "b", b=None)) == "default"
+
+
+def test_of_several_kubeconfigs_the_first_that_says_something_wins(tmp_path: Path) -> None:
+    first = write_context(tmp_path / "one", None, a="team-a")
+    second = write_context(tmp_path / "two", "a", a="other")
+    listed = f"{tmp_path / 'missing'}:{first}:{second}"
+    assert current_namespace({"KUBECONFIG": listed}) == "team-a"
+
+
+def test_the_usual_kubeconfig_is_read_where_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".kube").mkdir()
+    write_context(tmp_path / ".kube" / "config", "a", a="team-a")
+    assert current_namespace({"HOME": str(tmp_path)}) == "team-a"
+    assert current_namespace({"HOME": str(tmp_path / "none")}) == "default"
+
+
+def test_in_a_pod_it_is_the_pod_s(tmp_path: Path) -> None:
+    file = tmp_path / "namespace"
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert current_namespace(pod, namespace_file=file) == "default"
+    file.write_text("team-a\n")
+    assert current_namespace(pod, namespace_file=file) == "team-a"
+
+
+@pytest.mark.parametrize("text", ["[", "text", "contexts: [1]", "current-context: 7"])
+def test_a_kubeconfig_that_says_nothing_is_the_default_namespace(tmp_path: Path, text: str) -> None:
+    (tmp_path / "k").write_text(text)
+    assert current_namespace({"KUBECONFIG": str(tmp_path / "k")}) == "default"

@@ -184,6 +184,48 @@ async def test_without_force_a_field_of_another_manager_is_a_conflict(world: Wor
         )
 
 
+async def test_a_dry_run_answers_what_would_be_and_stores_nothing(world: World) -> None:
+    await world.api.apply(CONFIG_MAPS, world.namespace, config_map("a", color="red"))
+    told = await world.api.apply(
+        CONFIG_MAPS, world.namespace, config_map("a", color="blue"), dry_run=True
+    )
+    assert told["data"] == {"color": "blue"}
+    read = await world.api.get(CONFIG_MAPS, world.namespace, "a")
+    assert read["data"] == {"color": "red"}
+    await world.api.apply(CONFIG_MAPS, world.namespace, config_map("new"), dry_run=True)
+    with pytest.raises(NotFound):
+        await world.api.get(CONFIG_MAPS, world.namespace, "new")
+
+
+async def test_a_patch_changes_what_it_names_and_nothing_else(world: World) -> None:
+    await world.api.create(INSTANCES, world.namespace, instance("a"))
+    changed = await world.api.patch(
+        INSTANCES,
+        world.namespace,
+        "a",
+        [
+            {"op": "test", "path": "/metadata/name", "value": "a"},
+            {"op": "add", "path": "/spec/drain", "value": True},
+        ],
+    )
+    assert changed["spec"]["drain"] is True
+    assert changed["spec"]["poolRef"] == instance("a")["spec"]["poolRef"]
+    assert (await world.api.get(INSTANCES, world.namespace, "a"))["spec"]["drain"] is True
+
+
+async def test_a_patch_whose_test_fails_or_that_breaks_the_schema_is_invalid(world: World) -> None:
+    await world.api.create(INSTANCES, world.namespace, instance("a"))
+    for operation in (
+        {"op": "test", "path": "/metadata/name", "value": "b"},
+        {"op": "replace", "path": "/spec/none", "value": 1},
+        {"op": "add", "path": "/spec/drain", "value": "yes"},
+    ):
+        with pytest.raises(Invalid):
+            await world.api.patch(INSTANCES, world.namespace, "a", [operation])
+    with pytest.raises(NotFound):
+        await world.api.patch(INSTANCES, world.namespace, "absent", [])
+
+
 async def test_repeated_keys_in_a_keyed_list_are_invalid(world: World) -> None:
     obj = instance("a")
     obj["spec"]["endpoints"] *= 2

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROUTER = (ROOT / "docs" / "reference" / "router.md").read_text()
 OPERATOR = (ROOT / "docs" / "reference" / "operator.md").read_text()
+CLIENT = (ROOT / "docs" / "python-client.md").read_text()
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -57,6 +58,20 @@ def test_every_setting_of_the_operator_is_documented() -> None:
     named = set(re.findall(r'reader\.\w+\("([A-Z_]+)"', source))
     assert len(named) > 10
     assert {name for name in named if f"SAGEPOOL_OPERATOR_{name}`" not in OPERATOR} == set()
+
+
+def test_every_variable_of_the_client_is_documented() -> None:
+    source = (ROOT / "client" / "sagepool" / "environment.py").read_text()
+    named = set(re.findall(r'"((?:SAGE|SAGEPOOL|DASHSCOPE)_[A-Z_]+)"', source)) - {"SAGE_UNIFIED"}
+    assert {"SAGE_FORCE_CLOUD_API", "SAGEPOOL_POOL", "SAGE_CHAT", "SAGE_EMBEDDING"} < named
+    assert {name for name in named if f"`{name}" not in CLIENT} == set()
+
+
+def test_every_error_of_the_client_is_documented() -> None:
+    source = (ROOT / "client" / "sagepool" / "errors.py").read_text()
+    named = set(re.findall(r"^class (\w+)", source, re.MULTILINE))
+    assert len(named) > 10
+    assert {name for name in named if f"`{name}`" not in CLIENT} == set()
 
 
 def test_every_make_target_that_is_named_exists() -> None:

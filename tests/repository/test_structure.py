@@ -10,11 +10,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path
-    for root in ("crds", "operator", "router", "sidecar", "simulator", "cluster", "demo", "bench")
+    for root in (
+        "crds",
+        "operator",
+        "router",
+        "sidecar",
+        "simulator",
+        "client",
+        "cluster",
+        "demo",
+        "bench",
+    )
     for path in (ROOT / root).rglob("*.py")
 )
 PURE = [
-    *(ROOT / "crds" / "sagepool_crds").glob("*.py"),
+    *(ROOT / "crds" / "sagepool_crds").rglob("*.py"),
     ROOT / "crds" / "sagepool_engines" / "space.py",
     *(ROOT / "operator" / "sagepool_operator" / "builders").glob("*.py"),
     *(ROOT / "operator" / "sagepool_operator" / "engines").glob("*.py"),
@@ -66,6 +76,22 @@ PURE = [
         ROOT / "router" / "sagepool_router" / "auth" / f"{name}.py"
         for name in ("entries", "errors", "limits", "keys", "keyring")
     ),
+    *(
+        ROOT / "client" / "sagepool" / f"{name}.py"
+        for name in (
+            "answers",
+            "calls",
+            "catalog",
+            "core",
+            "endpoints",
+            "environment",
+            "errors",
+            "events",
+            "parameters",
+            "results",
+        )
+    ),
+    ROOT / "client" / "sagepool" / "control_plane" / "pool.py",
 ]
 IO_MODULES = {"asyncio", "httpx", "kopf", "kubernetes", "fastapi", "uvicorn", "socket", "time"}
 
@@ -125,5 +151,5 @@ def test_the_sidecar_needs_nothing_but_pythons_own_library() -> None:
 
 def test_source_roots_are_no_packages() -> None:
     """A package named operator would hide Python's own."""
-    roots = ("crds", "operator", "router", "sidecar", "simulator", "cluster", "demo")
+    roots = ("crds", "operator", "router", "sidecar", "simulator", "client", "cluster", "demo")
     assert [root for root in roots if (ROOT / root / "__init__.py").exists()] == []

@@ -8,15 +8,16 @@ Left out: schemas and defaults of built-in kinds, CEL, finalizers, graceful dele
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from kube_changes import BOOKMARK, Change, bookmark_of, event_of, matcher
+from kube_json_patch import PatchFailed, patched
 from kube_ownership import Owners, OwnershipConflict, RepeatedKey, leaves, merge_apply
-from kube_schema import Refused, admit
 from sagepool_crds import names
+from sagepool_crds.admission.structure import find_problems, with_defaults
 from sagepool_crds.crd import build_crds
 from sagepool_kube.api import (
     DEPLOYMENTS,
@@ -245,6 +246,7 @@ class FakeKube:
         field_manager: str = names.FIELD_MANAGER,
         subresource: str | None = None,
         force: bool = True,
+        dry_run: bool = False,
     ) -> Object:
         """Server-side apply: create or merge, with field ownership by manager."""
         self._enter("apply", kind)
@@ -270,6 +272,8 @@ class FakeKube:
         except RepeatedKey as error:
             raise Invalid(f"apply {kind.resource} {address[2]}: {error} (500)") from None
         new = _admitted(kind, new)
+        if dry_run:
+            return new
         if record is None:
             self._insert(address, new).owners.update(owners)
             changed = True
@@ -277,6 +281,26 @@ class FakeKube:
             record.owners = owners
             changed = self._update(address, new)
         self.writes.append(Write("apply", *address, subresource or "", changed))
+        return self.read(*address)
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        field_manager: str = names.FIELD_MANAGER,
+    ) -> Object:
+        """JSON Patch, of which only the operations test, add and replace are known."""
+        self._enter("patch", kind)
+        address = self._find("patch", kind, namespace, name)
+        try:
+            new = patched(self._records[address].obj, operations)
+        except PatchFailed as error:
+            raise Invalid(f"patch {kind.resource} {name}: {error} (422)") from None
+        changed = self._update(address, _admitted(kind, new))
+        self.writes.append(Write("patch", *address, "", changed))
         return self.read(*address)
 
     async def delete(
@@ -395,8 +419,9 @@ def _admitted(kind: Kind, obj: Json) -> Json:
     """The object with its kind's defaults; what its schema refuses is Invalid."""
     if kind not in _SCHEMAS:
         return obj
-    try:
-        new: Json = admit(_SCHEMAS[kind], obj)
-    except Refused as error:
-        raise Invalid(f"{kind.resource} {obj['metadata']['name']}: {error} (422)") from None
+    new: Json = with_defaults(_SCHEMAS[kind], obj)
+    unknown, problems = find_problems(_SCHEMAS[kind], new)
+    if unknown or problems:
+        wrong = [f"unknown field {path}" for path in unknown] + [str(p) for p in problems]
+        raise Invalid(f"{kind.resource} {obj['metadata']['name']}: {', '.join(wrong)} (422)")
     return new

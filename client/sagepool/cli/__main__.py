@@ -1,0 +1,5 @@
+"""`python -m sagepool.cli`."""
+
+from sagepool.cli import main
+
+main()

@@ -1,0 +1,97 @@
+"""The tree of commands, and how each way of ending becomes a sentence and an exit code.
+
+0: done. 1: it failed. 2: wrong use. 3: what was named is not there. What a command needs is
+imported when it runs: `--help` loads the parser and nothing else.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+from sagepool.cli import apply, chat, doctor, embed, inference, instance, llm, model, pool
+from sagepool.laptop.errors import CommandError, NothingFound
+
+_FAILED: Final = 1
+_WRONG_USE: Final = 2
+_INTERRUPTED: Final = 130
+_USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
+"""typer names only the narrowest of its parser's errors."""
+
+app: Final = typer.Typer(
+    name="sage",
+    help="Run chat and embedding models as one pool, here or in a cluster, and use them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(inference.app, name="inference")
+app.add_typer(llm.app, name="llm")
+app.add_typer(llm.finetune_app, name="finetune")
+pool.app.command("apply")(apply.apply)
+app.add_typer(pool.app, name="pool")
+app.add_typer(instance.app, name="instance")
+app.add_typer(model.app, name="model")
+app.command("chat")(chat.chat)
+app.command("embed")(embed.embed)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the program an error came from.")
+    ] = False,
+) -> None:
+    """Taken out by `run`, wherever it stands; declared here for --help."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line. Returns the exit code."""
+    debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"]
+    try:
+        result = app(args=words, prog_name="sage", standalone_mode=False)
+    except CommandError as error:
+        return _say(str(error), error.exit_code, debug)
+    except _USAGE_ERROR as error:
+        return _say(_usage(error), _WRONG_USE, debug)
+    except (typer.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader has left; what is still in the buffer must not be tried again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _say(*_unforeseen(error), debug)
+    return result if isinstance(result, int) else 0
+
+
+def _say(sentence: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"sage: {sentence}", file=sys.stderr)
+    return code
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code of an error that no command made its own."""
+    from sagepool.errors import ConfigurationError, NotFoundError, SagepoolError
+
+    if isinstance(error, SagepoolError):  # the client's errors are sentences
+        if isinstance(error, ConfigurationError):
+            return str(error), _WRONG_USE
+        return str(error), NothingFound.exit_code if isinstance(error, NotFoundError) else _FAILED
+    return f"{str(error) or type(error).__name__} (--debug shows where)", _FAILED
+
+
+def _usage(error: BaseException) -> str:
+    """The parser's sentence and where the right use stands."""
+    words = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sage"
+    return f"{words[:1].lower()}{words[1:]} (see {command} --help)"

@@ -1,0 +1,157 @@
+"""`sage doctor`: what is here, what is not, and what to do."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import typer
+
+from sagepool.cli import output, places
+from sagepool.cli.cluster import KubeconfigOption, NamespaceOption, Target, condition, in_cluster
+from sagepool.cli.output import Output, columns
+from sagepool.laptop.errors import CommandError, NothingFound
+
+if TYPE_CHECKING:
+    from sagepool_kube.api import Object
+
+Verdict: TypeAlias = Literal["ok", "absent", "wrong"]
+"""absent: not here, which is wrong only for who wants it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    """What is so, and what to do about it."""
+
+
+def doctor(
+    form: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    namespace: NamespaceOption = "",
+    kubeconfig: KubeconfigOption = "",
+) -> int:
+    """Check this machine, the pools on it, the cluster, and what clients would find.
+
+    Exit code 0: nothing is wrong; 1: something is.
+    """
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _machine,
+        _engines,
+        _gpus,
+        _pools_here,
+        lambda: _cluster(namespace, kubeconfig),
+        _clients,
+    ]
+    findings = [finding for check in checks for finding in check()]
+    rows = [(f.verdict, f.check, f.message) for f in findings]
+    output.write(
+        [asdict(finding) for finding in findings],
+        form,
+        lambda: columns(("", "CHECK", "FOUND"), rows),
+    )
+    return 1 if any(finding.verdict == "wrong" for finding in findings) else 0
+
+
+def _machine() -> Iterator[Finding]:
+    if sys.platform == "linux":
+        yield Finding("machine", "ok", f"Linux, Python {sys.version.split()[0]}")
+    else:
+        yield Finding("machine", "absent", "pools run on Linux only; the client runs here")
+    home = places.home().folder
+    above = next(path for path in (home, *home.parents) if path.exists())
+    if os.access(above, os.W_OK):
+        yield Finding("state", "ok", f"{home} can be written")
+    else:
+        yield Finding(
+            "state", "wrong", f"{home} cannot be written: set SAGE_HOME to another folder"
+        )
+
+
+def _engines() -> Iterator[Finding]:
+    from sagepool.laptop.programs import find_program
+
+    ways = {
+        "sagepool-router": "pip install 'sagepool[cli]'",
+        "vllm": "pip install vllm, to run models here",
+        "text-embeddings-router": "install Text Embeddings Inference, for engines of type tei",
+    }
+    for program, way in ways.items():
+        path = find_program(program)
+        if path is None:
+            yield Finding(program, "absent", f"not installed: {way}")
+        else:
+            yield Finding(program, "ok", path)
+
+
+def _gpus() -> Iterator[Finding]:
+    from sagepool.laptop.gpus import read_gpus
+
+    try:
+        found = read_gpus(os.environ)
+    except CommandError as error:
+        yield Finding("gpu", "wrong", str(error))
+        return
+    if not found:
+        yield Finding("gpu", "absent", "no NVIDIA GPU is seen: simulators run without one")
+    for gpu in found:
+        free = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
+        yield Finding(f"gpu {gpu.index}", "ok", f"{gpu.name}, {free}")
+
+
+def _pools_here() -> Iterator[Finding]:
+    for status in places.statuses("pool", ""):
+        if status.is_ready:
+            yield Finding(f"pool {status.name} here", "ok", f"ready at {status.address}/v1")
+            continue
+        waits = [f"{p.name}: {p.message or p.phase}" for p in status.parts if p.phase != "ready"]
+        words = "; ".join([status.message, *waits] if status.message else waits)
+        yield Finding(f"pool {status.name} here", "wrong", f"{status.outcome}: {words}")
+
+
+def _cluster(namespace: str, kubeconfig: str) -> Iterator[Finding]:
+    from sagepool_kube.api import POOLS
+    from sagepool_kube.errors import NoCluster
+
+    async def read(target: Target) -> "tuple[str, tuple[Object, ...]]":
+        return target.namespace, await target.list(POOLS)
+
+    try:
+        space, pools = in_cluster(read, namespace, kubeconfig)
+    except NothingFound as error:
+        yield Finding("cluster", "wrong", str(error))
+        return
+    except CommandError as error:
+        is_named = bool(kubeconfig or os.environ.get("KUBECONFIG"))
+        absent = isinstance(error.__cause__, NoCluster) and not is_named
+        yield Finding("cluster", "absent" if absent else "wrong", str(error).split("; see `")[0])
+        return
+    yield Finding("cluster", "ok", f"answers and has sagepool; {len(pools)} pools in {space}")
+    for pool in pools:
+        ready = condition(pool, "Ready")
+        name = f"pool {pool['metadata']['name']}"
+        if ready.get("status") == "True":
+            yield Finding(name, "ok", str(pool.get("status", {}).get("endpoint", "ready")))
+        elif ready:
+            yield Finding(name, "wrong", f"{ready['reason']}: {ready['message']}")
+        else:
+            yield Finding(name, "wrong", "no operator has seen it: is sagepool's operator running?")
+
+
+def _clients() -> Iterator[Finding]:
+    from sagepool.detection import detect
+    from sagepool.errors import NothingFoundError, SagepoolError
+
+    try:
+        found = detect()
+        found.endpoints()
+    except NothingFoundError as error:
+        yield Finding("clients", "absent", str(error).partition(" Tried: ")[0])
+    except SagepoolError as error:
+        yield Finding("clients", "wrong", str(error))
+    else:
+        yield Finding("clients", "ok", found.summary())

@@ -1,0 +1,142 @@
+"""`sage embed`: texts to vectors, as JSON lines."""
+
+import contextlib
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
+from sagepool.cli.servers import BaseUrl, ClusterPool, open_client
+from sagepool.laptop.errors import NothingFound, WrongUse
+
+_IN_FLIGHT: Final = 4
+"""Calls at a time: the pool merges and spreads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One text and what goes with it into the output."""
+
+    text: str
+    fields: dict[str, Any]
+
+
+def embed(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files with a text a line; standard input when left out."),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="The first when left out.")] = "",
+    batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts in a call.")] = 32,
+    with_text: Annotated[bool, typer.Option(help="Write the text beside its vector.")] = True,
+    base_url: BaseUrl = "",
+    pool: ClusterPool = "",
+    namespace: NamespaceOption = "",
+    kubeconfig: KubeconfigOption = "",
+) -> None:
+    """Embed texts: a JSON line each, in their order.
+
+    A line of a .jsonl file is a JSON text, or an object whose `text` is embedded and whose other
+    fields are written too. Empty lines are left out.
+    """
+    paths = [Path(name) for name in files or ()]
+    for path in paths:
+        if not path.is_file():
+            raise NothingFound(f"there is no file {path}")
+    items = _items(paths)
+    with (
+        open_client(base_url, pool, namespace, kubeconfig) as client,
+        _progress(paths) as advance,
+    ):
+        for item, vector in _embedded(
+            lambda texts: client.embed(texts, model=model or None), items, batch
+        ):
+            shown = {"text": item.text} if with_text else {}
+            line = {**item.fields, **shown, "embedding": vector}
+            print(json.dumps(line, ensure_ascii=False))
+            advance()
+
+
+def _embedded(
+    embed_texts: Callable[[list[str]], list[list[float]]], items: Iterator[Item], batch: int
+) -> Iterator[tuple[Item, list[float]]]:
+    """Each item with its vector, in order; some calls run ahead."""
+    waiting: deque[tuple[list[Item], Future[list[list[float]]]]] = deque()
+    with ThreadPoolExecutor(_IN_FLIGHT) as threads:
+        try:
+            while True:
+                while len(waiting) < _IN_FLIGHT and (part := list(islice(items, batch))):
+                    texts = [item.text for item in part]
+                    waiting.append((part, threads.submit(embed_texts, texts)))
+                if not waiting:
+                    return
+                part, answer = waiting.popleft()
+                yield from zip(part, answer.result(), strict=True)
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _items(paths: Iterable[Path]) -> Iterator[Item]:
+    """The texts of the files, or of standard input."""
+    given = list(paths)
+    number = 0
+    for path in given:
+        with path.open(encoding="utf-8") as file:
+            for place, line in enumerate(file, 1):
+                if line.strip():
+                    read = _json_item if path.suffix == ".jsonl" else _plain_item
+                    yield read(line, number, f"{path} line {place}")
+                    number += 1
+    if not given:
+        for line in sys.stdin:
+            if line.strip():
+                yield _plain_item(line, number, "")
+                number += 1
+
+
+def _plain_item(line: str, number: int, _place: str) -> Item:
+    return Item(line.rstrip("\r\n"), {"index": number})
+
+
+def _json_item(line: str, number: int, place: str) -> Item:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise WrongUse(f"{place} is not JSON: {error}") from None
+    if isinstance(value, str):
+        return Item(value, {"index": number})
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise WrongUse(f"{place} is no text: write a JSON text, or an object with a field text")
+    others = {key: field for key, field in value.items() if key != "text"}
+    return Item(text, {"index": number, **others})
+
+
+@contextlib.contextmanager
+def _progress(paths: list[Path]) -> Iterator[Callable[[], None]]:
+    """A bar on standard error while a person looks at it and the vectors go elsewhere."""
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    total = sum(1 for _ in _items(paths)) if paths else None
+    shown = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,  # else the vectors would be drawn above the bar
+    )
+    with shown:
+        task = shown.add_task("texts", total=total)
+        yield lambda: shown.advance(task)

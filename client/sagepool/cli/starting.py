@@ -1,0 +1,74 @@
+"""Starts a launch from the command line: progress, then the background or until Ctrl-C."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from sagepool.cli.progress import StartProgress, describe
+from sagepool.laptop import control
+from sagepool.laptop.errors import CommandError, NothingFound
+from sagepool.laptop.process import identify
+
+if TYPE_CHECKING:
+    from sagepool.laptop.control import Started
+    from sagepool.laptop.home import Place
+    from sagepool.laptop.launch import Launch
+
+_POLL_S: Final = 0.2
+
+
+def start(place: "Place", launch: "Launch", limit_s: float, *, background: bool) -> None:
+    """Start, wait until all is ready, and stay unless it goes to the background.
+
+    SIGTERM and a closed terminal end it as Ctrl-C does.
+
+    Raises:
+        CommandError: it did not become ready, or broke down later.
+    """
+    if not background:
+        launch.parent = identify(os.getpid())
+    with _signals_as_interrupt():
+        started = control.start(place, launch)
+        try:
+            with StartProgress() as progress:
+                started.wait_until_ready(limit_s, progress.show)
+            print(f"{place.kind} {place.name} answers at {launch.address}/v1", flush=True)
+            if not background:
+                _stay(started)
+        except KeyboardInterrupt:
+            print("stopping", file=sys.stderr, flush=True)
+            with contextlib.suppress(NothingFound):
+                control.stop(place)
+
+
+def _stay(started: "Started") -> None:
+    """Tell about changes until the supervisor ends."""
+    shown: dict[str, str] = {}
+    while not started.has_ended():
+        record = started.record()
+        for part in record.parts if record is not None else ():
+            line = describe(part)
+            if shown.setdefault(part.name, line) != line:
+                shown[part.name] = line
+                print(line, file=sys.stderr, flush=True)
+        time.sleep(_POLL_S)
+    record = started.record()
+    if record is not None and record.message:
+        raise CommandError(record.message)
+
+
+@contextlib.contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

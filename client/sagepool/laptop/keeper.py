@@ -1,0 +1,207 @@
+"""Keeps one process running: port, start, health, end, start again."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+import httpx
+
+from sagepool.laptop import ports
+from sagepool.laptop.backoff import Backoff
+from sagepool.laptop.launch import PORT, PartLaunch
+from sagepool.laptop.logfile import LogFile
+from sagepool.laptop.process import STOP_S, ProcessId, end, identify, session_members
+from sagepool.laptop.record import PartRecord, Phase
+
+_STARTING_POLL_S: Final = 0.2
+_READY_POLL_S: Final = 2.0
+_FAILURES_TO_BROKEN: Final = 3
+_CHUNK_BYTES: Final = 1 << 16
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the process that started this one ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Keeper:
+    """One process of the launch.
+
+    Args:
+        part: what to run.
+        log: takes its output.
+        client: asks for its health.
+        on_change: called when its record has changed.
+        on_move: called when its port has changed, before the process starts.
+        taken: ports that others of the launch have.
+        clock: seconds, monotonic.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        part: PartLaunch,
+        log: LogFile,
+        client: httpx.AsyncClient,
+        *,
+        on_change: Callable[[], None],
+        on_move: Callable[[], None],
+        taken: Callable[[], set[int]],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.part = part
+        self.is_stable = asyncio.Event()
+        """Set once it has been ready."""
+        self.backoff = Backoff()
+        self._log = log
+        self._client = client
+        self._on_change = on_change
+        self._on_move = on_move
+        self._taken = taken
+        self._clock = clock
+        self._sleep = sleep
+        self._process: Process | None = None
+        self.port = part.port or ports.choose_port(taken())
+        self.record = PartRecord(
+            name=part.name,
+            kind=part.kind,
+            group=part.group,
+            engine=part.engine,
+            models=part.models,
+            url=self.url,
+            phase="waiting",
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def run(self, predecessor: "Keeper | None" = None) -> None:
+        """Keep it running until cancelled."""
+        if predecessor is not None:
+            self._say("waiting", f"{predecessor.part.name} loads on the same GPU first")
+            await predecessor.is_stable.wait()
+        while True:
+            self._move_from_busy_port()
+            began = self._clock()
+            why = await self._run_once()
+            delay_s = self.backoff.next_delay_s(self._clock() - began)
+            self.record.process = None
+            self.record.restarts += 1
+            self._say("waiting", f"{why}; it starts again in {delay_s:g} s")
+            await self._sleep(delay_s)
+
+    async def stop(self) -> None:
+        """SIGTERM, SIGKILL ten seconds later; nothing of its session is left."""
+        process, known = self._process, self.record.process
+        if process is not None and process.returncode is None:
+            self._say("stopping", "")
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        await _sweep(known)
+        self._log.close()
+
+    async def _run_once(self) -> str:
+        """From the start to the end of one process; returns why it ended."""
+        try:
+            process = await self._start()
+        except OSError as error:
+            return f"{self.part.command[0]} cannot be started: {error.strerror or error}"
+        self._process = process
+        self.record.process = identify(process.pid)
+        self._say("starting", "")
+        reading = asyncio.create_task(self._read_output(process))
+        watching = asyncio.create_task(self._watch_health())
+        try:
+            code = await process.wait()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        # What it started must not outlive it, nor keep its output open.
+        await _sweep(self.record.process)
+        await reading
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        last = self._log.last_line()
+        return f"it ended with {how}" + (f": {last[:300]}" if last else "")
+
+    async def _start(self) -> Process:
+        supervisor = os.getpid()
+
+        def in_child() -> None:
+            end_with_parent()
+            if os.getppid() != supervisor:  # it ended between the fork and the line above
+                os._exit(1)
+
+        return await asyncio.create_subprocess_exec(
+            *(word.replace(PORT, str(self.port)) for word in self.part.command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env={**os.environ, **self.part.environment},
+            start_new_session=True,
+            preexec_fn=in_child,
+        )
+
+    async def _read_output(self, process: Process) -> None:
+        if process.stdout is not None:
+            while chunk := await process.stdout.read(_CHUNK_BYTES):
+                self._log.write(chunk)
+
+    async def _watch_health(self) -> NoReturn:
+        url = f"http://127.0.0.1:{self.part.health_port or self.port}{self.part.health_path}"
+        failures = 0
+        while True:
+            problem = await self._ask(url)
+            failures = failures + 1 if problem else 0
+            if not problem:
+                self.is_stable.set()
+                self._say("ready", "")
+            elif self.record.phase == "ready" and failures >= _FAILURES_TO_BROKEN:
+                self._say("broken", problem)
+            settled = self.record.phase == "ready" and not failures
+            await self._sleep(_READY_POLL_S if settled else _STARTING_POLL_S)
+
+    async def _ask(self, url: str) -> str:
+        """What is wrong; empty when it is healthy."""
+        try:
+            answer = await self._client.get(url)
+        except httpx.HTTPError as error:
+            return f"it does not answer: {error or type(error).__name__}"
+        return "" if answer.status_code == 200 else f"its health check answers {answer.status_code}"
+
+    def _move_from_busy_port(self) -> None:
+        """Another program may have taken the port while the process was away."""
+        if self.part.port is None and not ports.is_free("127.0.0.1", self.port):
+            self.port = ports.choose_port(self._taken())
+            self.record.url = self.url
+            self._on_move()
+
+    def _say(self, phase: Phase, message: str) -> None:
+        if (phase, message) != (self.record.phase, self.record.message):
+            self.record.phase, self.record.message = phase, message
+            self._on_change()
+
+
+async def _sweep(leader: ProcessId | None) -> None:
+    """End what is left of a session whose leader has ended."""
+    if leader is not None:
+        left = [member for member in session_members(leader) if member != leader]
+        if left:
+            await asyncio.to_thread(end, left, 1.0)

@@ -1,0 +1,102 @@
+"""A pool file, read as a cluster would read it."""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sagepool.laptop.errors import NothingFound, WrongUse
+from sagepool_crds import names
+from sagepool_crds.admission import Refused, admit
+from sagepool_crds.meta import PoolKey
+from sagepool_router.sources.document import Document, DocumentError, read_document
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key comes once, as kubectl demands."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Read a mapping. Raises yaml.constructor.ConstructorError for a key that comes twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} comes twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with the defaults that a cluster would fill in.
+
+    Raises:
+        NothingFound: there is no such file.
+        WrongUse: it cannot be read, is not YAML, or a cluster would refuse it.
+    """
+    return admit_objects(read_documents(path), str(path))
+
+
+def read_documents(path: Path) -> list[Any]:
+    """What stands in a file, as it was written.
+
+    Raises:
+        NothingFound: there is no such file.
+        WrongUse: it cannot be read or is not YAML.
+    """
+    text = _read(path)
+    try:
+        found = [obj for obj in yaml.load_all(text, Loader=_Loader) if obj is not None]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WrongUse(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not found:
+        raise WrongUse(f"{path} is empty: write an InferencePool into it")
+    return found
+
+
+def admit_objects(objects: Sequence[Any], origin: str) -> list[dict[str, Any]]:
+    """Objects as a cluster would store them.
+
+    Raises:
+        WrongUse: a cluster would refuse one.
+    """
+    admitted = []
+    for number, obj in enumerate(objects, 1):
+        if not isinstance(obj, dict):
+            raise WrongUse(f"{origin}: document {number} is not an object")
+        try:
+            admitted.append(admit(obj))
+        except Refused as refused:
+            raise WrongUse(f"{origin}: {refused}") from None
+    return admitted
+
+
+def choose_pool(objects: Sequence[dict[str, Any]], name: str | None, origin: str) -> Document:
+    """One pool of the objects, and its instances elsewhere.
+
+    Raises:
+        WrongUse: it holds none, several and none was named, or objects that do not fit together.
+    """
+    key = None
+    if name is not None:
+        spaces = [
+            obj["metadata"].get("namespace", "default")
+            for obj in objects
+            if obj["kind"] == names.POOL_KIND and obj["metadata"]["name"] == name
+        ]
+        key = PoolKey(spaces[0] if spaces else "default", name)
+    try:
+        return read_document(yaml.safe_dump_all(objects), key)
+    except DocumentError as error:
+        raise WrongUse(f"{origin}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NothingFound(f"there is no file {path}") from None
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,301 @@
+"""What a pool becomes on this machine: its router and its engines as processes.
+
+Command lines of engines are those of the cluster; what differs is said here: the loopback address,
+a free port, this user's caches, and GPUs chosen by what is free.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sagepool.laptop.errors import WrongUse
+from sagepool.laptop.gpus import DEFAULT_FRACTION, Demand, Gpu, assign_gpus
+from sagepool.laptop.home import Place
+from sagepool.laptop.launch import PORT, Launch, PartLaunch
+from sagepool.laptop.process import GRACE_S
+from sagepool.laptop.programs import require_program
+from sagepool.laptop.secrets import Secrets
+from sagepool_crds import names
+from sagepool_crds.admission import Refused, admit
+from sagepool_crds.instance import InferenceInstance
+from sagepool_crds.pool import EngineType, Group, InferencePool
+from sagepool_operator.autoscaling.replicas import replicas_of
+from sagepool_operator.config import Images
+from sagepool_operator.engines.catalog import build_engine
+from sagepool_operator.engines.container import EngineContainer, hub_model
+from sagepool_router.sources.document import Document
+
+__all__ = ["Options", "downloading_groups", "hub_model", "plan_pool"]
+
+_PROGRAMS: Final[Mapping[EngineType, str]] = {
+    "vllm": "vllm",
+    "tei": "text-embeddings-router",
+    "simulator": "sagepool-simulator",
+}
+_HOST_FLAGS: Final[Mapping[EngineType, str]] = {
+    "vllm": "--host",
+    "tei": "--hostname",
+    "simulator": "--host",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says beside the file."""
+
+    host: str
+    port: int
+    admin_port: int
+    log_level: str
+    backends: Mapping[str, str]
+    """Role of a group → the engine that runs it in place of the file's."""
+
+
+def plan_pool(
+    document: Document,
+    place: Place,
+    options: Options,
+    secrets: Secrets,
+    read_gpus: Callable[[], Sequence[Gpu]],
+) -> Launch:
+    """The launch of a pool.
+
+    Args:
+        document: the pool and its instances elsewhere.
+        place: where it will run.
+        options: what the command line says.
+        secrets: keys that the file names.
+        read_gpus: asks for the GPUs; called only where an engine wants one.
+
+    Raises:
+        WrongUse: a program, a GPU or a key is missing.
+    """
+    pool = document.pool
+    groups = _groups(pool, options)
+    engines = [
+        _engine(pool, group, number, secrets)
+        for group in groups
+        for number in range(_count(pool, group))
+    ]
+    _give_gpus(engines, {group.name: group for group in groups}, read_gpus)
+    elsewhere = [_at_url(pool, group, url) for group, url in _groups_elsewhere(pool, options)]
+    objects = [_pool_object(pool), *map(_instance_object, document.instances), *elsewhere]
+    host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
+    shown = f"[{host}]" if ":" in host else host
+    return Launch(
+        name=pool.metadata.name,
+        parts=[_router(pool, place, options, secrets), *engines],
+        address=f"http://{shown}:{options.port}",
+        admin=f"http://127.0.0.1:{options.admin_port}",
+        documents=objects,
+    )
+
+
+def downloading_groups(pool: InferencePool, options: Options) -> list[Group]:
+    """Groups whose engines, run here, load a model of the hub."""
+    return [
+        group
+        for group in _groups(pool, options)
+        if group.engine.type != "simulator" and _count(pool, group)
+    ]
+
+
+def _groups(pool: InferencePool, options: Options) -> list[Group]:
+    """The groups with the engines that run them here."""
+    return [
+        _on_backend(_fixed(group), options.backends.get(group.role)) for group in pool.spec.groups
+    ]
+
+
+def _count(pool: InferencePool, group: Group) -> int:
+    return replicas_of(pool, group, None, None).count
+
+
+def _fixed(group: Group) -> Group:
+    """The group with a number of engines. Nothing scales them here: there are as many as a cluster
+    would keep, and one where that is none, so that it answers."""
+    if group.scaling is None:
+        return group
+    count = 1 if group.scaling.is_external else max(1, group.scaling.least)
+    return group.model_copy(update={"replicas": count, "scaling": None})
+
+
+def _groups_elsewhere(pool: InferencePool, options: Options) -> Iterator[tuple[Group, str]]:
+    for group in pool.spec.groups:
+        backend = options.backends.get(group.role, "")
+        if "://" in backend:
+            yield group, backend
+
+
+def _at_url(pool: InferencePool, group: Group, url: str) -> dict[str, Any]:
+    instance = _own_instance(pool, group, f"{group.name}-elsewhere")
+    del instance["spec"]["group"]
+    instance["spec"]["engine"] = "vllm"  # that is: it speaks as OpenAI's API does
+    for endpoint in instance["spec"]["endpoints"]:
+        endpoint["url"] = url.removesuffix("/").removesuffix("/v1")
+    try:
+        return admit(instance)
+    except Refused as refused:
+        raise WrongUse(f"{_backend_flag(group)}: {refused}") from None
+
+
+def _on_backend(group: Group, backend: str | None) -> Group:
+    """The group on another engine; what only the former needs goes unused."""
+    if backend is None or backend == group.engine.type:
+        return group
+    if "://" in backend:
+        return group.model_copy(update={"replicas": 0})
+    engine = group.engine.model_copy(update={"type": backend, "args": [], "env": []})
+    return group.model_copy(update={"engine": engine})
+
+
+def _router(pool: InferencePool, place: Place, options: Options, secrets: Secrets) -> PartLaunch:
+    command = [
+        require_program("sagepool-router", f"pool {pool.metadata.name}"),
+        "serve",
+        "--source=file",
+        f"--config={place.router_file}",
+        f"--host={options.host}",
+        f"--port={options.port}",
+        "--admin-host=127.0.0.1",
+        f"--admin-port={options.admin_port}",
+        f"--grace-seconds={GRACE_S}",
+        f"--log-level={options.log_level}",
+    ]
+    for flag, path in _router_keys(pool, secrets):
+        command.append(f"{flag}={path}")
+    return PartLaunch(
+        name="router",
+        kind="router",
+        command=command,
+        health_path="/ready",
+        port=options.port,
+        health_port=options.admin_port,
+    )
+
+
+def _router_keys(pool: InferencePool, secrets: Secrets) -> Iterator[tuple[str, Path]]:
+    if pool.spec.router.auth is not None:
+        secret = pool.spec.router.auth.api_keys_secret
+        yield "--api-keys", secrets.directory(secret, "spec.router.auth.apiKeysSecret")
+    cloud = pool.spec.cloud
+    if cloud is not None and pool.spec.source != "local":
+        reference = cloud.api_key_secret
+        yield (
+            "--cloud-api-key-file",
+            secrets.key_file(reference.name, reference.key, "spec.cloud.apiKeySecret"),
+        )
+
+
+def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) -> PartLaunch:
+    engine_type, name = group.engine.type, f"{group.name}-{number}"
+    if group.role == "llm_embedding" and engine_type != "simulator":
+        raise WrongUse(f"group {group.name}: llm_embedding runs on the simulator only")
+    program = require_program(
+        _PROGRAMS[engine_type],
+        f"group {group.name}",
+        f"run it on the simulator with {_backend_flag(group)} simulator",
+    )
+    # Given as the user's own, they take the place of the cluster's.
+    here = [f"{_HOST_FLAGS[engine_type]}=127.0.0.1", f"--port={PORT}"]
+    if engine_type == "vllm":
+        here.append(f"--shutdown-timeout={GRACE_S}")
+    args = [*group.engine.args, *here]
+    local = group.model_copy(update={"engine": group.engine.model_copy(update={"args": args})})
+    container = build_engine(local, Images(own=""))
+    prefix = container.command[1:]
+    return PartLaunch(
+        name=name,
+        kind="engine",
+        command=[program, *prefix, *container.args],
+        health_path="/health",
+        group=group.name,
+        engine=engine_type,
+        models=[model.name for _, model in group.served],
+        environment=_environment(container, group, secrets),
+        instance=_own_instance(pool, group, name),
+    )
+
+
+def _backend_flag(group: Group) -> str:
+    return "--embedding-backend" if group.role == "embedding" else "--llm-backend"
+
+
+def _environment(container: EngineContainer, group: Group, secrets: Secrets) -> dict[str, str]:
+    """The engine's variables; where its pod keeps what it downloads, this user has own caches."""
+    given = {variable.name for variable in group.engine.env}
+    cache = container.cache_path
+    kept = [
+        variable
+        for variable in container.env
+        if variable["name"] in given
+        or cache is None
+        or not str(variable.get("value", "")).startswith(cache)
+    ]
+    return secrets.environment(kept, f"group {group.name}")
+
+
+def _give_gpus(
+    engines: Sequence[PartLaunch],
+    groups: Mapping[str, Group],
+    read_gpus: Callable[[], Sequence[Gpu]],
+) -> None:
+    """Tell engines which GPUs they see, routers which share one, and who loads after whom."""
+    demands = []
+    for engine in engines:
+        gpu = groups[engine.group].gpu
+        if engine.engine != "simulator":
+            engine.environment["CUDA_VISIBLE_DEVICES"] = ""
+            if gpu is not None:
+                fraction = gpu.memory_fraction or DEFAULT_FRACTION
+                demands.append(Demand(engine.name, engine.group, gpu.count, fraction))
+    given = assign_gpus(read_gpus(), demands) if demands else {}
+    last: dict[str, str] = {}
+    for engine in engines:
+        chosen = given.get(engine.name, ())
+        if chosen:
+            engine.environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
+            engine.after = next((last[gpu.uuid] for gpu in chosen if gpu.uuid in last), "")
+            last.update({gpu.uuid: engine.name for gpu in chosen})
+        if len(chosen) == 1 and engine.instance is not None:
+            engine.instance["spec"]["device"] = f"gpu-{chosen[0].index}"
+
+
+def _pool_object(pool: InferencePool) -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.POOL_KIND,
+        "metadata": {"name": pool.metadata.name, "namespace": pool.metadata.namespace},
+        "spec": pool.spec.to_object(),
+    }
+
+
+def _instance_object(instance: InferenceInstance) -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.INSTANCE_KIND,
+        "metadata": {
+            "name": instance.metadata.name,
+            "namespace": instance.metadata.namespace,
+        },
+        "spec": instance.spec.to_object(),
+    }
+
+
+def _own_instance(pool: InferencePool, group: Group, name: str) -> dict[str, Any]:
+    price = group.gpu.price_per_hour if group.gpu is not None else None
+    count = group.gpu.count if group.gpu is not None else 0
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.INSTANCE_KIND,
+        "metadata": {"name": name, "namespace": pool.metadata.namespace},
+        "spec": {
+            "poolRef": pool.metadata.name,
+            "group": group.name,
+            "engine": group.engine.type,
+            "endpoints": [{"role": role, "models": [model.name]} for role, model in group.served],
+            "maxConcurrency": group.max_concurrency,
+            **({"pricePerHour": price * count} if price is not None else {}),
+        },
+    }

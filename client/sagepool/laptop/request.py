@@ -1,0 +1,167 @@
+"""What `sage inference start` was asked for, and the launch that it becomes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from sagepool.laptop import ports
+from sagepool.laptop.errors import CommandError, WrongUse
+from sagepool.laptop.gpus import Gpu
+from sagepool.laptop.home import Home, Place
+from sagepool.laptop.launch import Launch
+from sagepool.laptop.secrets import Secrets
+from sagepool_crds import names
+
+PORT: Final = 8000
+_ADMIN_PORT: Final = 9090
+_FRACTIONS: Final = {1: 0.9, 2: 0.45}
+"""Of the GPU's memory, by how many engines of a pool made of flags share it."""
+
+
+class StartRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Everything that `start` takes; `restart` finds it in the record."""
+
+    file: str = ""
+    pool: str = ""
+    """Which pool of the file."""
+    port: int = PORT
+    host: str = "127.0.0.1"
+    llm_model: str = ""
+    llm_backend: str = ""
+    embedding_model: str = ""
+    embedding_backend: str = ""
+    scheduling_policy: str = ""
+    log_level: str = "info"
+
+
+class Prepared(msgspec.Struct):
+    """A launch and where it goes."""
+
+    place: Place
+    launch: Launch
+
+
+def prepare(
+    request: StartRequest,
+    home: Home,
+    *,
+    read_gpus: Callable[[], Sequence[Gpu]],
+    check_model: Callable[[str, str | None, str], None],
+    is_restart: bool = False,
+) -> Prepared:
+    """Read, check and plan; nothing is started or written.
+
+    Args:
+        request: what was asked for.
+        home: where the state is kept.
+        read_gpus: asks for the GPUs.
+        check_model: sees that a model can be had.
+        is_restart: the pool runs, and its port is its own.
+
+    Raises:
+        WrongUse: the request, the file, a program, a GPU, a model or a key is wrong or missing.
+        CommandError: the pool runs already, or the port is busy.
+    """
+    # Not at the top: a status needs none of it.
+    from sagepool.laptop import manifest, plan
+
+    backends = _backends(request)
+    objects, origin = _objects(request)
+    document = manifest.choose_pool(objects, request.pool or None, origin)
+    place = home.place("pool", document.pool.metadata.name)
+    if not is_restart:
+        if place.is_taken():
+            raise CommandError(
+                f"pool {place.name} runs already: see `sage inference status`, or stop it with "
+                f"`sage inference stop {place.name}`"
+            )
+        ports.refuse_busy_port(request.host, request.port, home)
+    options = plan.Options(
+        host=request.host,
+        port=request.port,
+        admin_port=ports.choose_port({request.port}, [_ADMIN_PORT]),
+        log_level=request.log_level,
+        backends=backends,
+    )
+    secrets = Secrets(home.secrets)
+    launch = plan.plan_pool(document, place, options, secrets, read_gpus)
+    for group in plan.downloading_groups(document.pool, options):
+        check_model(plan.hub_model(group), group.model.revision, f"group {group.name}")
+    launch.file, launch.request = request.file, msgspec.to_builtins(request)
+    return Prepared(place, launch)
+
+
+def _backends(request: StartRequest) -> dict[str, str]:
+    given = {"llm": request.llm_backend, "embedding": request.embedding_backend}
+    for role, backend in given.items():
+        if backend and backend not in ("vllm", "tei", "simulator") and "://" not in backend:
+            raise WrongUse(
+                f"--{role}-backend is {backend!r}: write vllm, tei, simulator, or the URL of an "
+                "engine that runs"
+            )
+    return {role: backend for role, backend in given.items() if backend}
+
+
+def _objects(request: StartRequest) -> tuple[list[dict[str, Any]], str]:
+    """The objects of the file, or of the flags; the policy is what the command line says."""
+    from sagepool.laptop import manifest
+
+    if request.file and (request.llm_model or request.embedding_model):
+        raise WrongUse("give a pool file or models, not both: the file names its models")
+    if not request.file and not request.llm_model and not request.embedding_model:
+        raise WrongUse(
+            "say what to run: a pool file with --file, or --llm-model and --embedding-model"
+        )
+    if not request.file:
+        return manifest.admit_objects([_pool_of_flags(request)], "the options"), "the options"
+    objects = manifest.read_objects(Path(request.file))
+    if request.scheduling_policy:
+        for obj in objects:
+            if obj["kind"] == names.POOL_KIND:
+                obj["spec"]["scheduling"]["policy"] = request.scheduling_policy
+        objects = manifest.admit_objects(objects, "--scheduling-policy")
+    return objects, request.file
+
+
+def _pool_of_flags(request: StartRequest) -> dict[str, Any]:
+    groups = [
+        _group(name, role, model, backend)
+        for name, role, model, backend in (
+            ("chat", "llm", request.llm_model, request.llm_backend),
+            ("embed", "embedding", request.embedding_model, request.embedding_backend),
+        )
+        if model
+    ]
+    on_gpu = [group for group in groups if "gpu" in group]
+    for group in on_gpu:
+        group["gpu"]["memoryFraction"] = _FRACTIONS[len(on_gpu)]
+    policy = request.scheduling_policy
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.POOL_KIND,
+        "metadata": {"name": "local"},
+        "spec": {
+            "groups": groups,
+            **({"scheduling": {"policy": policy}} if policy else {}),
+        },
+    }
+
+
+def _group(name: str, role: str, model: str, backend: str) -> dict[str, Any]:
+    engine = backend if backend in ("tei", "simulator") else "vllm"
+    served: Mapping[str, Any] = {"name": model}
+    if "://" in backend:
+        engine = "simulator"  # never run: the group's engine is the one at the URL
+    if engine != "simulator":
+        served = {"name": model, "uri": f"hf://{model}"}
+    group: dict[str, Any] = {
+        "name": name,
+        "role": role,
+        "engine": {"type": engine},
+        "model": dict(served),
+    }
+    if engine == "vllm":
+        group["gpu"] = {"count": 1}
+    return group

@@ -1,0 +1,118 @@
+"""How a pool on this machine is doing: its record, and the live figures of its router."""
+
+import http.client
+import json
+import time
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sagepool.laptop.home import Place
+from sagepool.laptop.process import is_alive
+from sagepool.laptop.record import PartRecord, Record, read_record
+
+_LIMIT_S: Final = 1.0
+
+
+class PartStatus(msgspec.Struct):
+    """One process."""
+
+    name: str
+    kind: str
+    engine: str
+    models: list[str]
+    phase: str
+    url: str
+    pid: int | None
+    restarts: int
+    message: str
+    in_flight: int | None = None
+    """Requests that the router has on it."""
+    capacity: int | None = None
+    """What it may have on it now."""
+    tokens_per_second: float | None = None
+
+
+class Status(msgspec.Struct):
+    """A pool or an engine."""
+
+    name: str
+    outcome: str
+    """As its supervisor says, or killed when there is none."""
+    address: str
+    file: str
+    since_s: float
+    message: str
+    parts: list[PartStatus]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything answers."""
+        return self.outcome == "ready"
+
+    def to_builtins(self) -> dict[str, Any]:
+        """For JSON and YAML."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+def read_status(place: Place, *, now: float | None = None) -> Status | None:
+    """The status; None when nothing was started there."""
+    record = read_record(place)
+    if record is None:
+        return None
+    running = is_alive(record.supervisor)
+    loads = _loads(record.admin) if running and record.admin else {}
+    was_killed = not running and record.outcome != "failed"
+    return Status(
+        name=record.name,
+        outcome="killed" if was_killed else record.outcome,
+        address=record.address,
+        file=record.file,
+        since_s=round((time.time() if now is None else now) - record.started_at, 1),
+        message=_message(record, was_killed=was_killed),
+        parts=[_part(part, loads.get(part.name, [])) for part in record.parts] if running else [],
+    )
+
+
+def _message(record: Record, *, was_killed: bool) -> str:
+    if was_killed:
+        return (
+            "its supervisor was killed, or the machine was started anew: `sage inference stop` "
+            "clears what is left, a start does so by itself"
+        )
+    return record.message
+
+
+def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
+    status = PartStatus(
+        name=part.name,
+        kind=part.kind,
+        engine=part.engine,
+        models=part.models,
+        phase=part.phase,
+        url=part.url,
+        pid=part.process.pid if part.process is not None else None,
+        restarts=part.restarts,
+        message=part.message,
+    )
+    if backends:
+        status.in_flight = sum(backend["in_flight"] for backend in backends)
+        status.capacity = sum(backend["capacity"] for backend in backends)
+        status.tokens_per_second = round(sum(b["tokens_per_second"] for b in backends), 1)
+    return status
+
+
+def _loads(admin: str) -> dict[str, list[dict[str, Any]]]:
+    """The router's figures by instance; none when it does not answer."""
+    address = urlsplit(admin)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=_LIMIT_S)
+    try:
+        connection.request("GET", "/admin/table")
+        table = json.loads(connection.getresponse().read())
+        return {instance["name"]: instance["backends"] for instance in table["instances"]}
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return {}
+    finally:
+        connection.close()

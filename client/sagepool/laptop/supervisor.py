@@ -1,0 +1,218 @@
+"""The process that keeps a pool running: its router and its engines are its children.
+
+It holds the place's lock as long as it lives, so that nothing is ever started twice, and writes
+what it knows into the place's record. Should it be killed, the kernel ends its children.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+
+from sagepool.laptop.errors import CommandError
+from sagepool.laptop.home import Place
+from sagepool.laptop.keeper import Keeper, end_with_parent
+from sagepool.laptop.launch import Launch
+from sagepool.laptop.logfile import LogFile
+from sagepool.laptop.process import ProcessId, identify, is_alive
+from sagepool.laptop.record import Outcome, Record, write_file, write_record
+
+_ENDS_TO_FAILED: Final = 3
+"""A process that ends so often before it was ever ready will not do better."""
+_PROBE_TIMEOUT_S: Final = 3.0
+_TABLE_POLL_S: Final = 0.2
+
+
+class Supervisor:
+    """Runs a launch in a place.
+
+    Args:
+        launch: what to run.
+        place: where the record, the router's file and the logs go.
+        myself: this process.
+        client: asks processes for their health.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        place: Place,
+        myself: ProcessId,
+        client: httpx.AsyncClient,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._launch = launch
+        self._place = place
+        self._client = client
+        self._stop = asyncio.Event()
+        self._failure = ""
+        self._record = Record(
+            name=launch.name,
+            supervisor=myself,
+            file=launch.file,
+            address=launch.address,
+            admin=launch.admin,
+            outcome="starting",
+            started_at=now(),
+            request=launch.request,
+        )
+        self._keepers: list[Keeper] = []
+        for part in launch.parts:
+            self._keepers.append(
+                Keeper(
+                    part,
+                    LogFile(place.logs / f"{part.name}.log"),
+                    client,
+                    on_change=self._part_changed,
+                    on_move=self._write_router_file,
+                    taken=self._taken_ports,
+                )
+            )
+        self._record.parts = [keeper.record for keeper in self._keepers]
+
+    def _taken_ports(self) -> set[int]:
+        fixed = {part.port or 0 for part in self._launch.parts}
+        fixed |= {part.health_port or 0 for part in self._launch.parts}
+        return fixed | {keeper.port for keeper in self._keepers}
+
+    def stop(self) -> None:
+        """End everything; `run` returns then."""
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Run until stopped or failed. Returns the exit code."""
+        self._write_router_file()
+        self._write_record()
+        by_name = {keeper.part.name: keeper for keeper in self._keepers}
+        tasks = [
+            asyncio.create_task(keeper.run(by_name.get(keeper.part.after)))
+            for keeper in self._keepers
+        ]
+        tasks.append(asyncio.create_task(self._become_ready()))
+        stopping = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([stopping, *tasks[:-1]], return_when="FIRST_COMPLETED")
+        broken = next((task for task in done if task is not stopping), None)
+        if broken is not None and not self._failure:
+            self._failure = f"the supervisor broke down: {broken.exception()}"
+        await self._end(tasks)
+        return 1 if self._failure else 0
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._set_outcome("stopping", self._failure)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # The router first: its requests still need the engines.
+        for kind in ("router", "engine"):
+            await asyncio.gather(*(k.stop() for k in self._keepers if k.part.kind == kind))
+        self._place.router_file.unlink(missing_ok=True)
+        if self._failure:
+            self._record.parts = []
+            self._set_outcome("failed", self._failure)
+        else:
+            self._place.record.unlink(missing_ok=True)
+
+    async def _become_ready(self) -> None:
+        """Ready is what answers: every process, and the router knows every engine."""
+        while not (  # noqa: ASYNC110 - the router sends no event to wait for
+            self._all_ready() and await self._router_knows_engines()
+        ):
+            await asyncio.sleep(_TABLE_POLL_S)
+        self._set_outcome("ready", "")
+
+    def _all_ready(self) -> bool:
+        return all(keeper.record.phase == "ready" for keeper in self._keepers)
+
+    async def _router_knows_engines(self) -> bool:
+        if not self._launch.admin:
+            return True
+        try:
+            answer = await self._client.get(f"{self._launch.admin}/admin/table")
+            instances = answer.json()["instances"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
+        routable = {instance["name"] for instance in instances if instance["routable"]}
+        return all(k.part.name in routable for k in self._keepers if k.part.kind == "engine")
+
+    def _part_changed(self) -> None:
+        if self._record.outcome == "starting":
+            self._give_up_if_hopeless()
+        elif self._record.outcome in ("ready", "degraded"):
+            self._record.outcome = "ready" if self._all_ready() else "degraded"
+        self._write_record()
+
+    def _give_up_if_hopeless(self) -> None:
+        for keeper in self._keepers:
+            if keeper.backoff.ends >= _ENDS_TO_FAILED and not keeper.is_stable.is_set():
+                why = keeper.record.message.partition("; it starts again")[0]
+                name = keeper.part.name
+                self._failure = (
+                    f"{name} did not start: {why} (its log: {self._place.logs / name}.log)"
+                )
+                self.stop()
+
+    def _set_outcome(self, outcome: Outcome, message: str) -> None:
+        self._record.outcome, self._record.message = outcome, message
+        self._write_record()
+
+    def _write_record(self) -> None:
+        # On a full disk the pool goes on; the commands then see what was last written.
+        with contextlib.suppress(OSError):
+            write_record(self._place, self._record)
+
+    def _write_router_file(self) -> None:
+        """The pool with its engines where they listen now; the router follows the file."""
+        if not self._launch.documents:
+            return
+        documents = list(self._launch.documents)
+        for keeper in self._keepers:
+            if keeper.part.instance is not None:
+                instance = json.loads(json.dumps(keeper.part.instance))
+                for endpoint in instance["spec"]["endpoints"]:
+                    endpoint["url"] = keeper.url
+                documents.append(instance)
+        text = "\n---\n".join(json.dumps(document, indent=1) for document in documents)
+        try:
+            write_file(self._place.router_file, text.encode())
+        except OSError as error:
+            self._failure = f"{self._place.router_file} cannot be written: {error.strerror}"
+            self.stop()
+
+
+async def _run(launch: Launch, place: Place) -> int:
+    myself = identify(os.getpid())
+    if myself is None:
+        raise CommandError("/proc does not show this process: laptop mode needs Linux with /proc")
+    # trust_env: a proxy of the environment is for the world outside
+    async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False) as client:
+        supervisor = Supervisor(launch, place, myself, client)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, supervisor.stop)
+        return await supervisor.run()
+
+
+def main() -> int:
+    """Run the launch that stands on standard input, in the place of the arguments.
+
+    Arguments: kind and name of the place, its folder. The lock is held by an inherited descriptor.
+    """
+    kind, name, folder = sys.argv[1:]
+    launch = msgspec.json.decode(sys.stdin.buffer.read(), type=Launch)
+    if launch.parent is not None:
+        end_with_parent()
+        if not is_alive(launch.parent):  # it ended before the kernel was asked to tell
+            return 1
+    place = Place("pool" if kind == "pool" else "engine", name, Path(folder))
+    return asyncio.run(_run(launch, place))

@@ -1,0 +1,278 @@
+"""The two clients of before, with their names, factories and defaults, over the one of today.
+
+What they could not do in truth they do not take: prefill and decode apart, routing strategies,
+models inside this process.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
+
+from sagepool.client import UnifiedInferenceClient
+from sagepool.closing import Closing
+from sagepool.errors import UnexpectedAnswerError
+from sagepool.instances import Instances
+from sagepool.parameters import Message
+from sagepool.results import Result, Vectors
+from sagepool.streams import Stream
+
+TEMPERATURE: Final = 0.7
+MAX_TOKENS: Final = 1500
+_LLM_TIMEOUT_S: Final = 60.0
+_EMBEDDING_TIMEOUT_S: Final = 30.0
+
+
+class _Adapter(Closing):
+    def __init__(self, client: UnifiedInferenceClient) -> None:
+        self.client = client
+        """The client that does the work."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.client.is_closed
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.client.close()
+
+    def explain(self) -> str:
+        """Which server answers, and why that one."""
+        return self.client.explain()
+
+
+class IntelligentLLMClient(_Adapter):
+    """Chats only; `UnifiedInferenceClient` does all of it, and more.
+
+    Args:
+        model_name: for every request; None: the first that the server lists.
+        base_url: of the server.
+        api_key: its key.
+        timeout: seconds for a call.
+        seed: sent with every request.
+        client: a client to use instead of making one for `base_url`.
+    """
+
+    _instances: ClassVar[Instances["IntelligentLLMClient"]] = Instances()
+
+    def __init__(
+        self,
+        model_name: str | None = None,
+        base_url: str = "http://127.0.0.1:8001/v1",
+        api_key: str = "",
+        timeout: float = _LLM_TIMEOUT_S,
+        seed: int | None = None,
+        *,
+        client: UnifiedInferenceClient | None = None,
+    ) -> None:
+        super().__init__(
+            client
+            or UnifiedInferenceClient.create(
+                base_url, api_key=api_key or None, model=model_name, timeout=timeout
+            )
+        )
+        self.model_name = model_name
+        self.seed = seed
+
+    @classmethod
+    def create_auto(
+        cls,
+        model_name: str | None = None,
+        *,
+        timeout: float = _LLM_TIMEOUT_S,
+        seed: int | None = None,
+    ) -> Self:
+        """Find the server in the order of `UnifiedInferenceClient.create_auto`.
+
+        Raises:
+            NothingFoundError: there is none.
+        """
+        client = UnifiedInferenceClient.create_auto(llm_model=model_name, timeout=timeout)
+        return cls(model_name, seed=seed, client=client)
+
+    @classmethod
+    def create_with_control_plane(
+        cls,
+        instances: Sequence[Mapping[str, Any]],
+        scheduling_policy: str = "adaptive",
+        *,
+        timeout: float = _LLM_TIMEOUT_S,
+    ) -> Self:
+        """Run a router in this process; see `UnifiedInferenceClient.create_with_control_plane`."""
+        client = UnifiedInferenceClient.create_with_control_plane(
+            instances, scheduling_policy, timeout=timeout
+        )
+        return cls(client=client)
+
+    @classmethod
+    def get_instance(cls, cache_key: str = "default", **arguments: Any) -> "IntelligentLLMClient":
+        """The process' client of this name; made by `create_auto` at the first call."""
+        return cls._instances.get(cache_key, arguments, lambda: cls.create_auto(**arguments))
+
+    def chat(
+        self,
+        messages: Sequence[Message] | str,
+        temperature: float = TEMPERATURE,
+        max_tokens: int = MAX_TOKENS,
+        stream: bool = False,
+        priority: str | None = None,
+        slo_deadline_ms: int | None = None,
+        enable_thinking: bool = False,
+        logprobs: bool = False,
+        n: int = 1,
+        **parameters: Any,
+    ) -> str | tuple[str, list[float]] | list[str] | list[tuple[str, list[float]]] | Iterator[str]:
+        """Answer a conversation.
+
+        Returns:
+            The text; with `logprobs` a pair of it and its tokens' log probabilities; with `n` above
+            1 a list of these; with `stream` an iterator over pieces of the text.
+
+        Raises:
+            SagepoolError: there is no answer.
+        """
+        given: dict[str, Any] = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "priority": priority.lower() if priority else None,
+            "deadline_ms": slo_deadline_ms,
+            "seed": self.seed,
+            "n": n if n != 1 else None,
+            "logprobs": True if logprobs else None,
+            **parameters,
+        }
+        if enable_thinking:
+            given["chat_template_kwargs"] = {
+                **given.get("chat_template_kwargs", {}),
+                "enable_thinking": True,
+            }
+        if stream:
+            pieces: Stream = self.client.chat(messages, stream=True, **given)
+            return pieces
+        if not logprobs and n == 1:
+            text: str = self.client.chat(messages, **given)
+            return text
+        result = self.client.chat(messages, return_result=True, **given)
+        texts = _texts(result)
+        if not logprobs:
+            return texts
+        pairs = list(zip(texts, _log_probabilities(result), strict=True))
+        return pairs if n > 1 else pairs[0]
+
+    def generate(
+        self,
+        messages: Sequence[Message] | Message | str,
+        temperature: float = TEMPERATURE,
+        max_tokens: int | None = None,
+        max_new_tokens: int | None = None,
+        stream: bool = False,
+        **parameters: Any,
+    ) -> str | tuple[str, list[float]] | list[str] | list[tuple[str, list[float]]] | Iterator[str]:
+        """`chat` under its other name, which takes one message and `max_new_tokens` too."""
+        limit = max_tokens if max_tokens is not None else max_new_tokens
+        return self.chat(
+            [messages] if isinstance(messages, Mapping) else messages,
+            temperature,
+            MAX_TOKENS if limit is None else limit,
+            stream,
+            **parameters,
+        )
+
+    def cleanup(self) -> None:
+        """`close` under its other name."""
+        self.close()
+
+
+class IntelligentEmbeddingClient(_Adapter):
+    """Embeds only; `UnifiedInferenceClient` does all of it, and more.
+
+    Args:
+        base_url: of the server.
+        model: for every request; None: the first that the server lists.
+        api_key: its key.
+        timeout: seconds for a call.
+        client: a client to use instead of making one for `base_url`.
+    """
+
+    _instances: ClassVar[Instances["IntelligentEmbeddingClient"]] = Instances()
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8090/v1",
+        model: str | None = None,
+        api_key: str = "",
+        timeout: float = _EMBEDDING_TIMEOUT_S,
+        *,
+        client: UnifiedInferenceClient | None = None,
+    ) -> None:
+        super().__init__(
+            client
+            or UnifiedInferenceClient.create(
+                base_url, api_key=api_key or None, embedding_model=model, timeout=timeout
+            )
+        )
+        self.model = model
+        self._dimension: int | None = None
+
+    @classmethod
+    def create_auto(
+        cls, model: str | None = None, *, timeout: float = _EMBEDDING_TIMEOUT_S
+    ) -> Self:
+        """Find the server in the order of `UnifiedInferenceClient.create_auto`.
+
+        Raises:
+            NothingFoundError: there is none.
+        """
+        client = UnifiedInferenceClient.create_auto(embedding_model=model, timeout=timeout)
+        return cls(model=model, client=client)
+
+    @classmethod
+    def create(cls, model: str | None = None, **arguments: Any) -> Self:
+        """`create_auto` under its other name."""
+        return cls.create_auto(model, **arguments)
+
+    @classmethod
+    def create_api(cls, base_url: str, model: str | None = None, **arguments: Any) -> Self:
+        """Use a server whose address is known."""
+        return cls(base_url, model, **arguments)
+
+    @classmethod
+    def get_instance(
+        cls, cache_key: str = "default", **arguments: Any
+    ) -> "IntelligentEmbeddingClient":
+        """The process' client of this name; made by `create_auto` at the first call."""
+        return cls._instances.get(cache_key, arguments, lambda: cls.create_auto(**arguments))
+
+    def embed(self, texts: Sequence[str] | str, model: str | None = None) -> Vectors:
+        """Turn texts into vectors.
+
+        Raises:
+            SagepoolError: there is no answer.
+        """
+        return self.client.embed(texts, model=model)
+
+    def get_dim(self) -> int:
+        """Length of the vectors; asks for one the first time.
+
+        Raises:
+            SagepoolError: there is no answer.
+        """
+        if self._dimension is None:
+            self._dimension = len(self.embed(["dimension"])[0])
+        return self._dimension
+
+
+def _texts(result: Result[str]) -> list[str]:
+    return [choice["message"].get("content") or "" for choice in result.metadata["choices"]]
+
+
+def _log_probabilities(result: Result[str]) -> list[list[float]]:
+    try:
+        return [
+            [token["logprob"] for token in choice["logprobs"]["content"]]
+            for choice in result.metadata["choices"]
+        ]
+    except (KeyError, TypeError):
+        raise UnexpectedAnswerError(
+            "the server gave no log probabilities: does its engine know logprobs?",
+            request_id=result.request_id,
+        ) from None

@@ -1,0 +1,171 @@
+"""`sage chat`, `sage embed`, `sage doctor` over a pool that runs on this machine."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sage_command import PROGRAM, Sage, terminal, write_pool
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sage]:
+    folder = tmp_path_factory.mktemp("pool")
+    sage = Sage(folder / "home")
+    with sage.pool(write_pool(folder / "pool.yaml")):
+        yield sage
+
+
+@pytest.fixture
+def sage(home: Sage) -> Sage:
+    """The command on a machine on which one pool runs."""
+    return home
+
+
+def test_one_question_is_answered_and_ends(sage: Sage) -> None:
+    ended = sage.run("chat", "Hello", "--max-tokens=3")
+    assert (ended.code, ended.err) == (0, "")
+    assert len(ended.out.split()) == 3
+
+
+def test_a_question_comes_through_a_pipe(sage: Sage) -> None:
+    ended = sage.run("chat", "--max-tokens=2", "--model=chat-model", stdin="Hello\n")
+    assert (ended.code, len(ended.out.split())) == (0, 2)
+    assert "\x1b" not in ended.out
+
+
+def test_an_empty_pipe_is_wrong_use(sage: Sage) -> None:
+    ended = sage.run("chat")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no question" in ended.err
+
+
+def test_a_model_that_is_not_there_names_those_that_are(sage: Sage) -> None:
+    ended = sage.run("chat", "Hello", "--model=other")
+    assert (ended.code, ended.out) == (3, "")
+    assert "chat-model" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_conversation_goes_on_until_it_is_left(sage: Sage) -> None:
+    with terminal(sage, "chat", "--max-tokens=2") as screen:
+        screen.read_until("> ")
+        screen.type("Hello\n")
+        for words in ("again\n", "/new\n", "\n"):
+            screen.text = ""
+            screen.read_until("> ")
+            screen.type(words)
+        screen.text = ""
+        screen.read_until("> ")
+        screen.type("\x04")
+        assert screen.process.wait(20) == 0
+
+
+def test_a_conversation_survives_what_the_server_refuses(sage: Sage) -> None:
+    with terminal(sage, "chat", "--model=other") as screen:
+        screen.read_until("> ")
+        screen.type("Hello\n")
+        screen.read_until("chat-model")
+        screen.text = ""
+        screen.type("/quit\n")
+        assert screen.process.wait(20) == 0
+
+
+def test_texts_become_json_lines_in_their_order(sage: Sage) -> None:
+    texts = [f"text {number}" for number in range(70)]
+    ended = sage.run("embed", "--batch=8", stdin="\n\n".join(texts) + "\n")
+    assert (ended.code, ended.err) == (0, "")
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert [line["index"] for line in lines] == list(range(70))
+    alone = json.loads(sage.run("embed", stdin=texts[42]).out)
+    assert lines[42]["embedding"] == pytest.approx(alone["embedding"])
+
+
+def test_fields_of_json_lines_are_kept_and_the_text_can_be_left_out(
+    sage: Sage, tmp_path: Path
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"id": "a", "text": "one"}\n"two"\n')
+    ended = sage.run("embed", str(file), "--no-with-text")
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [sorted(line) for line in lines] == [
+        ["embedding", "id", "index"],
+        ["embedding", "index"],
+    ]
+    assert lines[0]["id"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{", "line 1 is not JSON"), ('"a"\n{"id": 1}', "line 2 is no text: write a JSON text")],
+)
+def test_a_line_that_is_no_text_is_named(
+    sage: Sage, tmp_path: Path, content: str, says: str
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(content)
+    ended = sage.run("embed", str(file))
+    assert ended.code == 2
+    assert f"{file} {says}" in ended.err
+
+
+def test_a_file_that_is_missing_is_said_before_a_server_is_asked(sage: Sage) -> None:
+    ended = sage.run("embed", "none.txt", "--base-url=http://127.0.0.1:9/v1")
+    assert (ended.code, ended.err) == (3, "sage: there is no file none.txt\n")
+
+
+def test_a_server_that_does_not_answer_is_a_sentence(sage: Sage) -> None:
+    ended = sage.run("chat", "Hello", "--base-url=http://127.0.0.1:9/v1")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.count("\n") == 1
+
+
+def test_two_servers_are_one_too_many(sage: Sage) -> None:
+    ended = sage.run("chat", "Hello", "--base-url=http://a/v1", "--pool=rag")
+    assert (ended.code, "not both" in ended.err) == (2, True)
+
+
+def test_a_bar_is_shown_on_a_terminal_when_vectors_go_elsewhere(sage: Sage, tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("one\ntwo\n")
+    shell = f"exec {' '.join(PROGRAM)} embed {file} > {tmp_path / 'out'}"
+    with terminal(sage, program=["/bin/sh", "-c", shell]) as screen:
+        screen.read_until("2/2")
+        assert screen.process.wait(20) == 0
+    assert len((tmp_path / "out").read_text().splitlines()) == 2
+
+
+def test_the_doctor_sees_the_pool_and_says_what_is_absent(sage: Sage, tmp_path: Path) -> None:
+    there = Sage(sage.home, {"HOME": str(tmp_path)})
+    ended = there.run("doctor", "-o", "json")
+    found = {finding["check"]: finding for finding in json.loads(ended.out)}
+    assert found["pool rag here"]["verdict"] == "ok"
+    assert found["sagepool-router"]["verdict"] == "ok"
+    assert found["cluster"]["verdict"] == "absent"
+    assert ended.code == 0
+    assert there.run("doctor").out.splitlines()[0].split() == ["CHECK", "FOUND"]
+
+
+def test_the_doctor_ends_with_1_when_something_is_wrong(sage: Sage) -> None:
+    ended = sage.run("doctor", "--kubeconfig=/none")
+    assert ended.code == 1
+    assert "there is no kubeconfig at /none" in ended.out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for_each_shell(sage: Sage, shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sagepool.cli", "--show-completion", shell],
+        env={**sage.env(), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "_SAGE_COMPLETE" in done.stdout

@@ -1,0 +1,236 @@
+"""The order of detection, and what it tells."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import sagepool
+from sagepool.catalog import Served
+from sagepool.detection import ROUTER_OWNER, detect
+from sagepool.endpoints import Endpoint
+from sagepool.environment import CLOUD_URL
+from sagepool.probes import NotServingError
+
+CHAT = Served({"llm": ("chatty",)})
+EMBEDDING = Served({"embedding": ("embedder",)})
+BOTH = Served({"llm": ("chatty",), "embedding": ("embedder",)}, owners=frozenset({ROUTER_OWNER}))
+TEI = Served({"embedding": ("bge",)}, takes_any_name=True)
+
+
+class World:
+    """Which servers there are, by host and port; counts who was asked."""
+
+    def __init__(self, servers: Mapping[str, Served]) -> None:
+        self._servers = servers
+        self.asked: list[str] = []
+
+    async def __call__(self, endpoint: Endpoint) -> Served:
+        address = endpoint.base_url.removeprefix("http://").removesuffix("/v1")
+        self.asked.append(address)
+        if address not in self._servers:
+            raise NotServingError("nothing listens there")
+        return self._servers[address]
+
+
+def look(
+    environ: Mapping[str, str] | None = None, ports: Mapping[int, Served] | None = None, **more: Any
+) -> sagepool.Detection:
+    servers = {f"127.0.0.1:{port}": served for port, served in (ports or {}).items()}
+    world = World({**servers, **more.pop("elsewhere", {})})
+    return detect(environ or {}, ask=world, **more)
+
+
+def chosen(detection: sagepool.Detection) -> tuple[str | None, str | None]:
+    return (
+        detection.llm and detection.llm.base_url,
+        detection.embedding and detection.embedding.base_url,
+    )
+
+
+class TestOrder:
+    def test_a_forced_cloud_is_all_there_is(self) -> None:
+        world = World({"127.0.0.1:8001": CHAT})
+        environ = {
+            "SAGE_FORCE_CLOUD_API": "true",
+            "DASHSCOPE_API_KEY": "k",
+            "SAGE_UNIFIED_BASE_URL": "http://a",
+            "SAGE_CHAT_BASE_URL": "http://b",
+            "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+            "SAGEPOOL_POOL": "rag",
+        }
+        assert chosen(detect(environ, ask=world)) == (CLOUD_URL, CLOUD_URL)
+        assert world.asked == []
+
+    def test_a_forced_cloud_without_a_key_is_an_error(self) -> None:
+        with pytest.raises(sagepool.ConfigurationError, match="set DASHSCOPE_API_KEY"):
+            look({"SAGE_FORCE_CLOUD_API": "true"}, {8001: CHAT})
+
+    def test_a_forced_cloud_for_one_kind_leaves_the_other_without(self) -> None:
+        found = look({"SAGE_FORCE_CLOUD_API": "1", "SAGE_CHAT_API_KEY": "k"}, {8090: EMBEDDING})
+        assert chosen(found) == (CLOUD_URL, None)
+
+    def test_then_the_unified_server(self) -> None:
+        world = World({"127.0.0.1:8001": CHAT})
+        environ = {"SAGE_UNIFIED_BASE_URL": "http://a", "SAGE_CHAT_BASE_URL": "http://b"}
+        assert chosen(detect(environ, ask=world)) == ("http://a/v1", "http://a/v1")
+        assert world.asked == []
+
+    def test_then_a_server_for_each_kind(self) -> None:
+        found = look(
+            {"SAGE_CHAT_BASE_URL": "http://b", "SAGE_EMBEDDING_BASE_URL": "http://c"}, {8001: CHAT}
+        )
+        assert chosen(found) == ("http://b/v1", "http://c/v1")
+
+    def test_a_kind_without_its_own_is_looked_for_further(self) -> None:
+        found = look({"SAGE_CHAT_BASE_URL": "http://b"}, {8001: CHAT, 8090: EMBEDDING})
+        assert chosen(found) == ("http://b/v1", "http://127.0.0.1:8090/v1")
+
+    def test_then_the_clusters_router(self) -> None:
+        environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "SAGEPOOL_POOL": "ns/rag"}
+        router = "http://rag-router.ns.svc/v1"
+        assert chosen(look(environ, {8001: CHAT, 8090: EMBEDDING})) == (router, router)
+
+    def test_a_pool_is_looked_for_in_a_cluster_only(self) -> None:
+        assert chosen(look({"SAGEPOOL_POOL": "rag"}, {8001: CHAT}))[0] == "http://127.0.0.1:8001/v1"
+
+    def test_then_this_machine(self) -> None:
+        environ = {"DASHSCOPE_API_KEY": "k"}
+        assert chosen(look(environ, {8001: CHAT, 8090: EMBEDDING})) == (
+            "http://127.0.0.1:8001/v1",
+            "http://127.0.0.1:8090/v1",
+        )
+
+    def test_then_the_cloud(self) -> None:
+        assert chosen(look({"DASHSCOPE_API_KEY": "k"})) == (CLOUD_URL, CLOUD_URL)
+
+    def test_also_for_one_kind_alone(self) -> None:
+        found = look({"DASHSCOPE_API_KEY": "k"}, {8001: CHAT})
+        assert chosen(found) == ("http://127.0.0.1:8001/v1", CLOUD_URL)
+
+    def test_and_at_last_an_error_that_lists_what_was_tried(self) -> None:
+        detection = look()
+        with pytest.raises(sagepool.NothingFoundError) as told:
+            detection.endpoints()
+        for place in ("SAGE_UNIFIED_BASE_URL", "SAGE_CHAT_BASE_URL", "cluster", "127.0.0.1:8001"):
+            assert place in str(told.value)
+        for place in ("127.0.0.1:8000", "127.0.0.1:8090", "127.0.0.1:8080", "DASHSCOPE_API_KEY"):
+            assert place in str(told.value)
+        assert told.value.detection is detection
+
+
+class TestThisMachine:
+    @pytest.mark.parametrize(
+        ("ports", "llm", "embedding"),
+        [
+            ({8001: CHAT, 8000: CHAT}, 8001, None),
+            ({8000: CHAT}, 8000, None),
+            ({8090: EMBEDDING, 8080: EMBEDDING}, None, 8090),
+            ({8080: EMBEDDING}, None, 8080),
+            ({8000: EMBEDDING}, None, 8000),
+            ({8001: EMBEDDING, 8000: CHAT}, 8000, 8001),
+            ({8000: BOTH}, 8000, 8000),
+            ({8001: CHAT, 8000: BOTH}, 8001, 8000),
+            ({8001: CHAT, 8000: BOTH, 8090: EMBEDDING}, 8001, 8090),
+            ({8090: CHAT, 8001: EMBEDDING}, 8090, 8001),
+        ],
+    )
+    def test_a_server_is_taken_for_what_it_serves(
+        self, ports: Mapping[int, Served], llm: int | None, embedding: int | None
+    ) -> None:
+        def url(port: int | None) -> str | None:
+            return None if port is None else f"http://127.0.0.1:{port}/v1"
+
+        assert chosen(look({}, ports)) == (url(llm), url(embedding))
+
+    def test_the_models_that_it_serves_are_taken_along(self) -> None:
+        found = look({}, {8000: BOTH})
+        assert found.llm is not None
+        assert found.embedding is not None
+        assert (found.llm.model, found.embedding.model) == ("chatty", "embedder")
+
+    def test_a_model_that_is_wanted_is_looked_for(self) -> None:
+        other = Served({"llm": ("small", "big")})
+        found = look({"SAGE_CHAT_MODEL": "big"}, {8001: CHAT, 8000: other})
+        assert found.llm is not None
+        assert (found.llm.base_url, found.llm.model) == ("http://127.0.0.1:8000/v1", "big")
+        assert "serves chatty (llm), not big" in str(found)
+
+    def test_an_argument_wins_over_the_environment(self) -> None:
+        served = Served({"llm": ("a", "b")})
+        found = look({"SAGE_CHAT_MODEL": "a"}, {8001: served}, llm_model="b")
+        assert found.llm is not None
+        assert found.llm.model == "b"
+
+    def test_a_server_that_takes_any_name_serves_the_one_that_is_wanted(self) -> None:
+        found = look({}, {8090: TEI}, embedding_model="BAAI/bge-m3")
+        assert found.embedding is not None
+        assert found.embedding.model == "bge"
+
+
+IN_A_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+class TestCluster:
+    def link(self, name: str, host: str) -> dict[str, str]:
+        return {f"{name}_ROUTER_SERVICE_HOST": host, f"{name}_ROUTER_SERVICE_PORT": "80"}
+
+    def test_the_router_is_told_from_other_services_of_such_a_name(self) -> None:
+        environ = {**IN_A_CLUSTER, **self.link("MQTT", "10.0.0.2"), **self.link("RAG", "10.0.0.3")}
+        elsewhere = {"10.0.0.2:80": CHAT, "10.0.0.3:80": BOTH}
+        router = "http://10.0.0.3:80/v1"
+        assert chosen(look(environ, {8001: CHAT}, elsewhere=elsewhere)) == (router, router)
+
+    def test_a_router_that_serves_one_kind_is_taken_for_it(self) -> None:
+        environ = {**IN_A_CLUSTER, **self.link("RAG", "10.0.0.3")}
+        served = Served({"llm": ("chatty",)}, owners=frozenset({ROUTER_OWNER}))
+        found = look(environ, {8090: EMBEDDING}, elsewhere={"10.0.0.3:80": served})
+        assert chosen(found) == ("http://10.0.0.3:80/v1", "http://127.0.0.1:8090/v1")
+
+    def test_several_routers_are_not_guessed_at(self) -> None:
+        environ = {**IN_A_CLUSTER, **self.link("A", "10.0.0.2"), **self.link("B", "10.0.0.3")}
+        with pytest.raises(sagepool.ConfigurationError, match="set SAGEPOOL_POOL"):
+            look(environ, elsewhere={"10.0.0.2:80": BOTH, "10.0.0.3:80": BOTH})
+
+    def test_none_is_told_with_the_way_out(self) -> None:
+        assert "no pool's router among this pod's Services: set SAGEPOOL_POOL" in str(
+            look(IN_A_CLUSTER)
+        )
+
+
+class TestTelling:
+    def test_every_place_what_was_there_and_what_was_chosen(self) -> None:
+        told = [" ".join(line.split()) for line in str(look({}, {8000: BOTH})).splitlines()]
+        assert "127.0.0.1:8001 nothing listens there" in told
+        assert (
+            "127.0.0.1:8000 serves chatty (llm); embedder (embedding) -> llm and embedding" in told
+        )
+        assert told[-1] == (
+            "llm: http://127.0.0.1:8000/v1 (127.0.0.1:8000), "
+            "embedding: http://127.0.0.1:8000/v1 (127.0.0.1:8000)"
+        )
+
+    def test_one_line_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, "sagepool"):
+            look({"SAGE_CHAT_BASE_URL": "http://b", "SAGE_CHAT_API_KEY": "secret"}, {})
+        (record,) = [r for r in caplog.records if r.name == "sagepool"]
+        assert record.getMessage().startswith("detected llm: http://b/v1 (SAGE_CHAT_BASE_URL)")
+        assert "secret" not in caplog.text
+
+    def test_keys_are_not_told(self) -> None:
+        environ = {"SAGE_CHAT_BASE_URL": "http://b", "SAGE_CHAT_API_KEY": "secret"}
+        assert "secret" not in str(look(environ)) + repr(look(environ))
+
+    def test_a_kind_without_a_server_is_told_when_it_is_asked_for(self) -> None:
+        detection = look({"SAGE_CHAT_BASE_URL": "http://b"})
+        client = sagepool.UnifiedInferenceClient(detection.endpoints(), {}, detection)
+        with client, pytest.raises(sagepool.NothingFoundError, match="SAGE_EMBEDDING_BASE_URL"):
+            client.embed("a")
+        assert client.explain() == str(detection)
+
+
+async def test_it_blocks_also_where_a_loop_runs_already() -> None:
+    assert asyncio.get_running_loop() is not None
+    assert chosen(look({}, {8001: CHAT}))[0] == "http://127.0.0.1:8001/v1"

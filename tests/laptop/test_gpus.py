@@ -1,0 +1,60 @@
+"""Which engine gets which GPU."""
+
+import pytest
+
+from sagepool.laptop.errors import WrongUse
+from sagepool.laptop.gpus import Demand, Gpu, assign_gpus
+
+
+def gpu(index: int, free: float = 1.0) -> Gpu:
+    return Gpu(index, f"GPU-{index}", "H100", 1000, int(1000 * free))
+
+
+def demand(engine: str, fraction: float = 0.9, count: int = 1) -> Demand:
+    return Demand(engine, engine.rpartition("-")[0], count, fraction)
+
+
+def chosen(gpus: list[Gpu], *demands: Demand) -> dict[str, list[int]]:
+    given = assign_gpus(gpus, demands)
+    return {engine: [one.index for one in many] for engine, many in given.items()}
+
+
+def test_each_gets_the_emptiest() -> None:
+    gpus = [gpu(0, 0.5), gpu(1), gpu(2, 0.95)]
+    assert chosen(gpus, demand("a-0", 0.4), demand("a-1", 0.4), demand("b-0", 0.6)) == {
+        "a-0": [1],
+        "a-1": [2],
+        "b-0": [1],
+    }
+
+
+def test_engines_share_a_gpu_while_their_shares_fit() -> None:
+    assert chosen([gpu(0)], demand("chat-0", 0.7), demand("embed-0", 0.3)) == {
+        "chat-0": [0],
+        "embed-0": [0],
+    }
+
+
+def test_several_gpus_of_one_engine_are_different_ones() -> None:
+    assert chosen([gpu(0), gpu(1)], demand("chat-0", 0.9, 2)) == {"chat-0": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "demands", "says"),
+    [
+        (
+            [gpu(0)],
+            [demand("chat-0", 0.7), demand("embed-0", 0.4)],
+            r"group embed needs 1 GPU with 40% of the memory free for embed-0, and left are "
+            r"GPU 0 \(H100\) 30%: lower gpu.memoryFraction",
+        ),
+        ([gpu(0, 0.2)], [demand("chat-0")], r"left are GPU 0 \(H100\) 20%"),
+        ([gpu(0)], [demand("chat-0", 0.9, 2)], r"needs 2 GPUs"),
+        ([], [demand("chat-0")], r"shows no NVIDIA GPU: set engine.type to simulator"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_is_left(
+    gpus: list[Gpu], demands: list[Demand], says: str
+) -> None:
+    with pytest.raises(WrongUse, match=says):
+        assign_gpus(gpus, demands)

@@ -1,0 +1,279 @@
+"""What a pool becomes on this machine: processes, their command lines and what they see."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from crd_objects import (
+    cloud_object,
+    group_object,
+    instance_object,
+    mixed_group_object,
+    pool_object,
+)
+from sagepool.laptop.errors import WrongUse
+from sagepool.laptop.gpus import Gpu
+from sagepool.laptop.home import Home
+from sagepool.laptop.launch import Launch, PartLaunch
+from sagepool.laptop.manifest import admit_objects, choose_pool
+from sagepool.laptop.plan import Options, plan_pool
+from sagepool.laptop.secrets import Secrets
+
+Plan = Callable[..., Launch]
+VLLM = {"type": "vllm"}
+REAL = {"name": "qwen", "uri": "hf://Qwen/Qwen2.5"}
+GPUS = [Gpu(0, "GPU-a", "H100", 100, 100), Gpu(1, "GPU-b", "H100", 100, 100)]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the PATH with vLLM in it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "vllm").write_text("#!/bin/sh\n")
+    (folder / "vllm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def plan(home: Home) -> Plan:
+    def build(*objects: dict[str, Any], gpus: Sequence[Gpu] = GPUS, **backends: str) -> Launch:
+        document = choose_pool(admit_objects(objects, "f"), None, "f")
+        options = Options("127.0.0.1", 8000, 9090, "info", backends)
+        place = home.place("pool", "rag")
+        return plan_pool(document, place, options, Secrets(home.secrets), lambda: gpus)
+
+    return build
+
+
+def engines(launch: Launch) -> dict[str, PartLaunch]:
+    return {part.name: part for part in launch.parts if part.kind == "engine"}
+
+
+def test_every_replica_of_every_group_is_a_process(plan: Plan) -> None:
+    launch = plan(pool_object())
+    assert [part.name for part in launch.parts] == ["router", "chat-0", "chat-1", "embed-0"]
+    assert launch.address == "http://127.0.0.1:8000"
+
+
+def test_the_router_answers_outside_and_its_admin_port_only_here(plan: Plan, home: Home) -> None:
+    router = plan(pool_object()).parts[0]
+    assert Path(router.command[0]).name == "sagepool-router"
+    assert {
+        "--source=file",
+        f"--config={home.folder}/pools/rag/router.yaml",
+        "--host=127.0.0.1",
+        "--port=8000",
+        "--admin-host=127.0.0.1",
+        "--admin-port=9090",
+    } <= set(router.command)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "count"),
+    [
+        ({"mode": "external"}, 1),
+        ({"minReplicas": 0, "maxReplicas": 4, "target": {"inFlight": 8}}, 1),
+        ({"minReplicas": 2, "maxReplicas": 4, "target": {"inFlight": 8}}, 2),
+    ],
+)
+def test_scaled_group_has_its_least_and_one_at_least(
+    plan: Plan, scaling: dict[str, Any], count: int
+) -> None:
+    group = group_object(name="chat", replicas=None, scaling=scaling)
+    assert len(engines(plan(pool_object(groups=[group])))) == count
+    off = pool_object(groups=[group], suspend=True)
+    assert not engines(plan(off))
+
+
+def test_vllm_is_told_what_it_is_told_in_a_cluster(plan: Plan) -> None:
+    group = group_object(
+        engine={**VLLM, "args": ["--max-model-len=8192"]},
+        model={**REAL, "revision": "v1"},
+        gpu={"count": 2, "memoryFraction": 0.8},
+        replicas=1,
+    )
+    chat = engines(plan(pool_object(groups=[group])))["chat-0"]
+    assert chat.command[1:3] == ["serve", "Qwen/Qwen2.5"]
+    assert chat.command[0].endswith("/bin/vllm")
+    assert {
+        "--host=127.0.0.1",
+        "--port={port}",
+        "--served-model-name=qwen",
+        "--revision=v1",
+        "--tensor-parallel-size=2",
+        "--gpu-memory-utilization=0.8",
+        "--max-model-len=8192",
+    } <= set(chat.command)
+    assert [word for word in chat.command if word.startswith("--host")] == ["--host=127.0.0.1"]
+    assert chat.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+
+
+def test_caches_are_this_user_s_own(plan: Plan) -> None:
+    group = group_object(engine={**VLLM, "env": [{"name": "A", "value": "1"}]}, model=REAL)
+    environment = engines(plan(pool_object(groups=[group])))["chat-0"].environment
+    assert environment["A"] == "1"
+    assert {"HF_HOME", "VLLM_CACHE_ROOT"} & set(environment) == set()
+
+
+def test_a_group_without_a_gpu_sees_none(plan: Plan) -> None:
+    group = group_object(engine=VLLM, model=REAL)
+    chat = engines(plan(pool_object(groups=[group])))["chat-0"]
+    assert chat.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def two_on_a_gpu() -> dict[str, Any]:
+    chat = group_object(
+        engine=VLLM, model=REAL, gpu={"memoryFraction": 0.6, "pricePerHour": 2}, replicas=1
+    )
+    embed = group_object(
+        name="embed",
+        role="embedding",
+        engine=VLLM,
+        model={"name": "bge", "uri": "hf://BAAI/bge"},
+        gpu={"memoryFraction": 0.3},
+        replicas=1,
+    )
+    return pool_object(groups=[chat, embed])
+
+
+def test_engines_that_share_a_gpu_say_so_and_load_one_after_another(plan: Plan) -> None:
+    found = engines(plan(two_on_a_gpu(), gpus=GPUS[:1]))
+    assert found["chat-0"].after == ""
+    assert found["embed-0"].after == "chat-0"
+    devices = [e.instance["spec"]["device"] for e in found.values() if e.instance]
+    assert devices == ["gpu-0", "gpu-0"]
+    assert found["chat-0"].instance["spec"]["pricePerHour"] == 2
+
+
+def test_engines_with_a_gpu_each_load_at_once(plan: Plan) -> None:
+    assert [e.after for e in engines(plan(two_on_a_gpu())).values()] == ["", ""]
+
+
+def test_gpus_are_not_asked_for_where_none_is_wanted(home: Home) -> None:
+    def fail() -> Sequence[Gpu]:
+        raise AssertionError("nobody wants a GPU")
+
+    pool = pool_object(groups=[group_object(gpu={"count": 8})])
+    document = choose_pool(admit_objects([pool], "f"), None, "f")
+    options = Options("127.0.0.1", 8000, 9090, "info", {})
+    plan_pool(document, home.place("pool", "rag"), options, Secrets(home.secrets), fail)
+
+
+def test_a_mixed_group_is_one_process_with_two_roles(plan: Plan) -> None:
+    mixed = engines(plan(pool_object(groups=[mixed_group_object(replicas=1)])))["mixed-0"]
+    assert mixed.models == ["small", "bge"]
+    assert {"--model=small=llm", "--model=bge=embedding"} <= set(mixed.command)
+    roles = [endpoint["role"] for endpoint in mixed.instance["spec"]["endpoints"]]
+    assert roles == ["llm", "embedding"]
+
+
+def test_a_missing_vllm_is_said_with_the_ways_out(plan: Plan, programs: Path) -> None:
+    (programs / "vllm").unlink()
+    pool = pool_object(groups=[group_object(engine=VLLM, model=REAL)])
+    with pytest.raises(WrongUse) as refused:
+        plan(pool)
+    assert str(refused.value) == (
+        "group chat needs vllm, which is not installed here: install it with `pip install vllm`, "
+        "or run it on the simulator with --llm-backend simulator"
+    )
+    chat = engines(plan(pool, llm="simulator"))["chat-0"]
+    assert "--model=qwen=llm" in chat.command
+
+
+def test_a_backend_takes_the_place_of_the_file_s_engine_and_of_its_words(plan: Plan) -> None:
+    found = engines(plan(two_on_a_gpu(), gpus=[], llm="simulator", embedding="simulator"))
+    assert {part.engine for part in found.values()} == {"simulator"}
+
+
+@pytest.mark.parametrize("name", ["gpu", "hybrid", "rag"])
+def test_every_example_runs_on_simulators(plan: Plan, name: str) -> None:
+    path = Path(__file__).parents[2] / "examples" / f"{name}.yaml"
+    launch = plan(*yaml.safe_load_all(path.read_text()), llm="simulator", embedding="simulator")
+    assert {part.engine for part in engines(launch).values()} == {"simulator"}
+
+
+def test_a_url_takes_the_place_of_a_group_s_engines(plan: Plan) -> None:
+    launch = plan(pool_object(), llm="http://10.0.0.9:8000/v1/")
+    assert set(engines(launch)) == {"embed-0"}
+    elsewhere = launch.documents[-1]
+    assert elsewhere["spec"]["endpoints"] == [
+        {"role": "llm", "url": "http://10.0.0.9:8000", "models": ["qwen2.5-7b"]}
+    ]
+    with pytest.raises(WrongUse, match=r"--llm-backend: .*write the engine's address"):
+        plan(pool_object(), llm="http://bad host")
+
+
+def test_instances_elsewhere_are_the_router_s_too(plan: Plan) -> None:
+    documents = plan(pool_object(), instance_object()).documents
+    assert [document["metadata"]["name"] for document in documents] == ["rag", "elsewhere"]
+
+
+@pytest.mark.parametrize("fields", [{"suspend": True}, {"source": "cloud"}])
+def test_a_pool_whose_engines_rest_runs_none(
+    plan: Plan, home: Home, fields: dict[str, Any]
+) -> None:
+    secret(home, "provider", "token")
+    launch = plan(pool_object(cloud=cloud_object(), **fields))
+    assert engines(launch) == {}
+
+
+def secret(home: Home, name: str, key: str, value: str = "s3cret\n") -> Path:
+    path = home.secrets / name / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value)
+    return path
+
+
+def test_keys_of_secrets_are_read_from_files(plan: Plan, home: Home) -> None:
+    token = {"name": "hf", "key": "token"}
+    variable = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}
+    group = group_object(
+        engine={**VLLM, "env": [variable]}, model={**REAL, "tokenSecret": token}, replicas=1
+    )
+    pool = pool_object(
+        groups=[group], router={"auth": {"apiKeysSecret": "keys"}}, cloud=cloud_object()
+    )
+    wanted = [
+        ("spec.router.auth.apiKeysSecret names Secret keys", ("keys", "alice")),
+        ("spec.cloud.apiKeySecret names key token of Secret provider", ("provider", "token")),
+        ("group chat names key token of Secret hf", ("hf", "token")),
+        ("group chat names key k of Secret other", ("other", "k")),
+    ]
+    refused = set()
+    for _ in wanted:
+        with pytest.raises(WrongUse) as missing:
+            plan(pool)
+        sentence, place = next(w for w in wanted if str(missing.value).startswith(w[0]))
+        assert str(home.secrets / place[0]) in str(missing.value)
+        refused.add(sentence)
+        secret(home, *place)
+    assert len(refused) == len(wanted)
+    launch = plan(pool)
+    assert f"--api-keys={home.secrets}/keys" in launch.parts[0].command
+    assert f"--cloud-api-key-file={home.secrets}/provider/token" in launch.parts[0].command
+    environment = engines(launch)["chat-0"].environment
+    assert (environment["HF_TOKEN"], environment["KEY"]) == ("s3cret", "s3cret")
+    assert "s3cret" not in str(launch.parts[0].command)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"configMapKeyRef": {"name": "c", "key": "k"}},
+        {"fieldRef": {"fieldPath": "status.podIP"}},
+    ],
+)
+def test_what_only_a_cluster_has_is_refused(plan: Plan, source: dict[str, Any]) -> None:
+    engine = {"type": "simulator", "env": [{"name": "A", "valueFrom": source}]}
+    with pytest.raises(WrongUse, match=r"group chat sets A from .* which only a cluster has"):
+        plan(pool_object(groups=[group_object(engine=engine)]))

@@ -1,0 +1,362 @@
+"""`sage inference` with real processes: what starts answers, what stops is gone."""
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import openai
+import pytest
+
+from sage_command import (
+    Sage,
+    free_port,
+    kill,
+    part_of,
+    pids_of,
+    simulated,
+    terminal,
+    until_gone,
+    write_pool,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def pool_file(tmp_path: Path) -> Path:
+    return write_pool(tmp_path / "pool.yaml")
+
+
+def test_the_openai_client_is_answered_by_chat_and_embeddings(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file) as port:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+        with client:
+            stream = client.chat.completions.create(
+                model="chat-model", messages=[{"role": "user", "content": "Hi"}], stream=True
+            )
+            assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+            vectors = client.embeddings.create(model="embed-model", input=["one", "two"]).data
+            assert [vector.index for vector in vectors] == [0, 1]
+
+
+def test_status_tells_every_part_and_its_load(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file) as port:
+        status = sage.status()
+        assert status["outcome"] == "ready"
+        assert status["address"] == f"http://127.0.0.1:{port}"
+        assert [part["name"] for part in status["parts"]] == ["router", "chat-0", "embed-0"]
+        chat = part_of(status, "chat-0")
+        assert (chat["models"], chat["in_flight"], chat["capacity"]) == (["chat-model"], 0, 256)
+        table = sage.run("inference", "status")
+        assert (table.code, table.err) == (0, "")
+        assert "\x1b" not in table.out
+        assert table.out.splitlines()[1].split()[:3] == ["PART", "MODELS", "PHASE"]
+
+
+def test_stop_leaves_no_process_no_port_and_no_record(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file) as port:
+        pids = pids_of(sage.status())
+        ended = sage.run("inference", "stop")
+        assert (ended.code, ended.out) == (0, "pool rag is stopped\n")
+        until_gone(pids, 0)
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    assert sage.run("inference", "status").code == 3
+    left = {path.name for path in (sage.home / "pools" / "rag").iterdir()}
+    assert left == {"lock", "logs"}
+
+
+def test_stop_and_status_without_a_pool_are_exit_code_3(sage: Sage) -> None:
+    for command in ("stop", "status", "restart", "logs"):
+        ended = sage.run("inference", command)
+        assert (ended.code, ended.out) == (3, "")
+        assert ended.err.startswith("sage: no pool runs here")
+
+
+def test_a_second_start_is_refused(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file):
+        pids = pids_of(sage.status())
+        ended = sage.run("inference", "start", "-b", f"-f{pool_file}", f"-p{free_port()}")
+        assert ended.code == 1
+        assert "pool rag runs already" in ended.err
+        assert pids_of(sage.status()) == pids
+
+
+def test_a_busy_port_is_said_before_anything_starts(sage: Sage, pool_file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = sage.run("inference", "start", "-b", f"-f{pool_file}", f"-p{port}")
+    assert ended.code == 1
+    assert f"port {port} of 127.0.0.1 is taken by another program" in ended.err
+    assert not sage.home.exists()
+
+
+def test_two_pools_run_side_by_side_and_stop_alone(sage: Sage, tmp_path: Path) -> None:
+    first, second = write_pool(tmp_path / "a.yaml", "a"), write_pool(tmp_path / "b.yaml", "b")
+    with sage.pool(first) as port, sage.pool(second):
+        busy = sage.run("inference", "start", f"-f{write_pool(tmp_path / 'c', 'c')}", f"-p{port}")
+        assert f"port {port} is taken by your pool a" in busy.err
+        unnamed = sage.run("inference", "stop")
+        assert (unnamed.code, "name one of a, b" in unnamed.err) == (2, True)
+        pids = pids_of(sage.status("a"))
+        urls = [p["url"] for name in "ab" for p in sage.status(name)["parts"]]
+        assert len(set(urls)) == len(urls)
+        assert sage.run("inference", "stop", "b").code == 0
+        assert pids_of(sage.status("a")) == pids
+        assert sage.status("a")["outcome"] == "ready"
+
+
+def test_two_homes_run_the_same_pool(tmp_path: Path, pool_file: Path) -> None:
+    with Sage(tmp_path / "x").pool(pool_file), Sage(tmp_path / "y").pool(pool_file):
+        assert Sage(tmp_path / "x").status()["outcome"] == "ready"
+        assert Sage(tmp_path / "y").status()["outcome"] == "ready"
+
+
+@pytest.mark.parametrize("part", ["chat-0", "router"])
+def test_a_part_that_crashes_is_started_again(sage: Sage, pool_file: Path, part: str) -> None:
+    with sage.pool(pool_file):
+        before = pids_of(sage.status())
+        kill(before[part])
+        sage.until(lambda s: part_of(s, part)["restarts"] == 1)
+        status = sage.until(lambda s: s["outcome"] == "ready")
+        after = pids_of(status)
+        assert after[part] != before[part]
+        assert {k: v for k, v in after.items() if k != part} == {
+            k: v for k, v in before.items() if k != part
+        }
+
+
+def test_an_engine_whose_port_was_taken_moves(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file) as port:
+        status = sage.status()
+        kill(pids_of(status)["chat-0"])
+        taken = int(part_of(status, "chat-0")["url"].rpartition(":")[2])
+        with _taken(taken):
+            sage.until(lambda s: part_of(s, "chat-0")["url"] != part_of(status, "chat-0")["url"])
+            sage.until(lambda s: s["outcome"] == "ready")
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+            with client:
+                answer = client.chat.completions.create(
+                    model="chat-model", messages=[{"role": "user", "content": "Hi"}]
+                )
+            assert answer.choices[0].message.content
+
+
+def _taken(port: int) -> socket.socket:
+    """Take the port as soon as it is free."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            assert time.monotonic() < end
+
+
+def test_a_part_that_never_starts_ends_the_start_with_its_last_words(
+    sage: Sage, tmp_path: Path
+) -> None:
+    engine = {"type": "simulator", "args": ["--no-such-flag"]}
+    path = write_pool(tmp_path / "p", groups=[simulated("chat", "llm", "m", engine=engine)])
+    ended = sage.run("inference", "start", "-b", f"-f{path}", f"-p{free_port()}")
+    assert ended.code == 1
+    assert "chat-0 did not start: it ended with exit code 2" in ended.err
+    assert "unrecognized arguments: --no-such-flag" in ended.err
+    status = sage.status()
+    assert (status["outcome"], status["parts"]) == ("failed", [])
+    assert sage.run("inference", "stop").code == 0
+
+
+def test_a_start_that_takes_too_long_is_stopped(sage: Sage, tmp_path: Path) -> None:
+    engine = {"type": "simulator", "args": ["--load-seconds=600"]}
+    path = write_pool(tmp_path / "p", groups=[simulated("chat", "llm", "m", engine=engine)])
+    ended = sage.run("inference", "start", "-b", f"-f{path}", f"-p{free_port()}", "--timeout=2")
+    assert ended.code == 1
+    assert "pool rag was not ready after 2 s (" in ended.err
+    assert "chat-0: starting): it was stopped; give it more with --timeout" in ended.err
+    assert sage.run("inference", "status").code == 3
+
+
+def test_a_killed_supervisor_takes_its_processes_along(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file):
+        pids = pids_of(sage.status())
+        kill(_record(sage)["supervisor"]["pid"])
+        until_gone(pids)
+        ended = sage.run("inference", "status")
+        assert (ended.code, "killed" in ended.out) == (1, True)
+        with sage.pool(pool_file):
+            assert sage.status()["outcome"] == "ready"
+
+
+def test_a_stale_record_never_ends_another_program(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file):
+        record = _record(sage)
+        kill(record["supervisor"]["pid"])
+        until_gone(pids_of(record | {"parts": [p | p["process"] for p in record["parts"]]}))
+    stranger = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsid=True)
+    try:
+        for process in (record["supervisor"], *(part["process"] for part in record["parts"])):
+            process["pid"] = stranger
+        place = sage.home / "pools" / "rag"
+        (place / "record.json").write_text(json.dumps(record))
+        assert sage.run("inference", "stop").code == 0
+        assert os.waitpid(stranger, os.WNOHANG) == (0, 0)
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+        os.waitpid(stranger, 0)
+
+
+def test_a_record_of_another_boot_is_no_pool(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file):
+        record = _record(sage)
+        sage.run("inference", "stop")
+    for process in (record["supervisor"], *(part["process"] for part in record["parts"])):
+        process.update(pid=os.getpid(), boot="11111111-1111-1111-1111-111111111111")
+    (sage.home / "pools" / "rag" / "record.json").write_text(json.dumps(record))
+    assert sage.status()["outcome"] == "killed"
+    with sage.pool(pool_file):
+        assert sage.status()["outcome"] == "ready"
+
+
+def _record(sage: Sage) -> dict:
+    return json.loads((sage.home / "pools" / "rag" / "record.json").read_text())
+
+
+def test_without_background_it_runs_until_ctrl_c(sage: Sage, pool_file: Path) -> None:
+    with terminal(sage, "inference", "start", f"-f{pool_file}", f"-p{free_port()}") as screen:
+        screen.read_until("answers at")
+        assert "chat-0" in screen.text
+        pids = pids_of(sage.status())
+        screen.type("\x03")
+        assert screen.process.wait(30) == 0
+    until_gone(pids, 0)
+    assert sage.run("inference", "status").code == 3
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(sage: Sage, tmp_path: Path) -> None:
+    engine = {"type": "simulator", "args": ["--load-seconds=600"]}
+    path = write_pool(tmp_path / "p", groups=[simulated("chat", "llm", "m", engine=engine)])
+    with terminal(sage, "inference", "start", "-b", f"-f{path}", f"-p{free_port()}") as screen:
+        screen.read_until("chat-0")
+        pids = pids_of(sage.until(lambda s: "chat-0" in pids_of(s)))
+        screen.type("\x03")
+        screen.process.wait(30)
+    until_gone(pids, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_in_the_foreground_it_ends_with_its_terminal(
+    sage: Sage, pool_file: Path, number: int
+) -> None:
+    with terminal(sage, "inference", "start", f"-f{pool_file}", f"-p{free_port()}") as screen:
+        screen.read_until("answers at")
+        pids = pids_of(sage.status())
+        if number == signal.SIGHUP:
+            screen.hang_up()
+        else:
+            kill(screen.process.pid)
+        screen.process.wait(30)
+        until_gone(pids)
+
+
+def test_in_the_background_it_survives_its_terminal(sage: Sage, pool_file: Path) -> None:
+    port = free_port()
+    with terminal(sage, "inference", "start", "-b", f"-f{pool_file}", f"-p{port}") as screen:
+        screen.read_until("answers at")
+        assert screen.process.wait(30) == 0
+        screen.hang_up()
+    try:
+        assert sage.status()["outcome"] == "ready"
+    finally:
+        sage.run("inference", "stop")
+
+
+def test_restart_reads_the_file_anew(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file) as port:
+        write_pool(pool_file, groups=[simulated("chat", "llm", "new-model", replicas=2)])
+        ended = sage.run("inference", "restart")
+        assert ended.code == 0, ended
+        status = sage.status()
+        assert status["address"] == f"http://127.0.0.1:{port}"
+        assert [part["name"] for part in status["parts"]] == ["router", "chat-0", "chat-1"]
+        assert part_of(status, "chat-1")["models"] == ["new-model"]
+
+
+def test_restart_with_a_bad_file_leaves_the_pool_running(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file):
+        pids = pids_of(sage.status())
+        write_pool(pool_file, source="cloud")
+        ended = sage.run("inference", "restart")
+        assert ended.code == 2
+        assert "source cloud needs a provider" in ended.err
+        assert pids_of(sage.status()) == pids
+
+
+def test_logs_are_told_apart_and_one_can_be_chosen(sage: Sage, pool_file: Path) -> None:
+    with sage.pool(pool_file):
+        every = sage.run("inference", "logs").out
+        assert "==> chat-0 <==" in every
+        assert "==> router <==" in every
+        one = sage.run("inference", "logs", "router", "-n", "1").out
+        assert one.count("\n") == 1
+        unknown = sage.run("inference", "logs", "chat-7")
+        assert unknown.code == 3
+        assert "there are chat-0, embed-0, router, supervisor" in unknown.err
+    assert "==> router <==" in sage.run("inference", "logs").out
+
+
+def test_logs_can_be_followed(sage: Sage, pool_file: Path) -> None:
+    with (
+        sage.pool(pool_file),
+        terminal(sage, "inference", "logs", "chat-0", "--follow") as screen,
+    ):
+        screen.read_until("serving")
+        kill(pids_of(sage.status())["chat-0"])
+        sage.until(lambda s: part_of(s, "chat-0")["restarts"] == 1)
+        before = screen.text
+        sage.until(lambda s: s["outcome"] == "ready")
+        screen.text = ""
+        screen.read_until("serving")
+        assert "serving" in before
+        screen.type("\x03")
+        assert screen.process.wait(10) == 130
+
+
+def test_a_suspended_pool_runs_its_router_alone(sage: Sage, tmp_path: Path) -> None:
+    with sage.pool(write_pool(tmp_path / "p", suspend=True)):
+        assert [part["name"] for part in sage.status()["parts"]] == ["router"]
+
+
+def test_flags_make_a_pool(sage: Sage) -> None:
+    port = free_port()
+    flags = ("-lchat-model", "--llm-backend=simulator", "-eembed", "--embedding-backend=simulator")
+    ended = sage.run("inference", "start", "-b", f"-p{port}", "-sfifo", *flags)
+    try:
+        assert ended.code == 0, ended
+        assert [part["name"] for part in sage.status()["parts"]] == ["router", "chat-0", "embed-0"]
+        assert "policy: fifo" in sage.run("inference", "config").out
+    finally:
+        sage.run("inference", "stop")
+
+
+def test_an_engine_that_runs_already_is_used_by_its_url(sage: Sage, pool_file: Path) -> None:
+    other = Sage(sage.home.with_name("other"))
+    with other.pool(pool_file):
+        url = part_of(other.status(), "chat-0")["url"]
+        port = free_port()
+        ended = sage.run(
+            "inference", "start", "-b", f"-p{port}", "-lchat-model", f"--llm-backend={url}/v1"
+        )
+        try:
+            assert ended.code == 0, ended
+            assert [part["name"] for part in sage.status()["parts"]] == ["router"]
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+            with client:
+                answer = client.chat.completions.create(
+                    model="chat-model", messages=[{"role": "user", "content": "Hi"}]
+                )
+            assert answer.choices[0].message.content
+        finally:
+            sage.run("inference", "stop")

@@ -1,0 +1,110 @@
+"""vLLM in a pool and alone, with a program of that name that is a simulator underneath."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sage_command import Sage, free_port, part_of, write_pool
+from sage_vllm import sage_with_vllm
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Path:
+    """What the program was started with."""
+    return tmp_path / "seen.json"
+
+
+@pytest.fixture
+def sage(tmp_path: Path) -> Sage:
+    return sage_with_vllm(tmp_path)
+
+
+def vllm_group(model: str, **fields: object) -> dict[str, object]:
+    return {
+        "name": "chat",
+        "role": "llm",
+        "engine": {"type": "vllm"},
+        "model": {"name": "tiny", "uri": f"hf://{model}"},
+        **fields,
+    }
+
+
+def test_a_group_on_vllm_runs_vllm(sage: Sage, seen: Path, tmp_path: Path) -> None:
+    with sage.pool(write_pool(tmp_path / "p", groups=[vllm_group("Qwen/Tiny")])):
+        status = sage.status()
+        assert part_of(status, "chat-0")["engine"] == "vllm"
+        told = json.loads(seen.read_text())
+        assert told["arguments"][:2] == ["serve", "Qwen/Tiny"]
+        assert told["gpus"] == ""
+
+
+def test_a_model_that_cannot_be_had_is_said_before_anything_starts(
+    sage: Sage, tmp_path: Path
+) -> None:
+    path = write_pool(tmp_path / "p", groups=[vllm_group("Qwen/Other")])
+    ended = sage.run("inference", "start", f"-f{path}", f"-p{free_port()}")
+    assert ended.code == 2
+    assert "group chat: model Qwen/Other is not in the cache, and the hub cannot be" in ended.err
+    assert not sage.home.exists()
+
+
+def test_a_missing_gpu_is_said_before_anything_starts(sage: Sage, tmp_path: Path) -> None:
+    sage = Sage(sage.home, {**sage.environment, "CUDA_VISIBLE_DEVICES": ""})
+    path = write_pool(tmp_path / "p", groups=[vllm_group("Qwen/Tiny", gpu={"count": 1})])
+    ended = sage.run("inference", "start", f"-f{path}", f"-p{free_port()}")
+    assert ended.code == 2
+    assert "group chat needs 1 GPU with 90% of the memory free for chat-0" in ended.err
+    assert not sage.home.exists()
+
+
+def test_one_engine_runs_without_a_pool(sage: Sage, seen: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "support-bot"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    port = free_port()
+    ended = sage.run("llm", "run", "Qwen/Tiny", "--cpu", "-b", f"-p{port}", f"--lora=bot={adapter}")
+    try:
+        assert ended.code == 0, ended
+        assert ended.out == f"engine {port} answers at http://127.0.0.1:{port}/v1\n"
+        told = json.loads(seen.read_text())
+        assert told["arguments"][-3:] == ["--enable-lora", "--lora-modules", f"bot={adapter}"]
+        status = json.loads(sage.run("llm", "status", "-o", "json").out)[0]
+        assert status["parts"][0]["models"] == ["Qwen/Tiny", "bot"]
+        again = sage.run("llm", "run", "Qwen/Tiny", "--cpu", f"-p{port}")
+        assert (again.code, f"runs on port {port} already" in again.err) == (1, True)
+        assert "serving" in sage.run("llm", "logs").out
+    finally:
+        stopped = sage.run("llm", "stop", f"-p{port}")
+    assert (stopped.code, stopped.out) == (0, f"engine {port} is stopped\n")
+    assert sage.run("llm", "status").code == 3
+
+
+def test_an_adapter_is_served_on_its_base_model(sage: Sage, seen: Path) -> None:
+    folder = sage.home / "finetuned" / "support-bot"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Tiny"}')
+    ended = sage.run("finetune", "serve", "support-bot", "--cpu", "-b", f"-p{free_port()}")
+    try:
+        assert ended.code == 0, ended
+        told = json.loads(seen.read_text())
+        assert told["arguments"][1] == "Qwen/Tiny"
+        assert told["arguments"][-1] == f"support-bot={folder}"
+    finally:
+        sage.run("llm", "stop")
+
+
+def test_a_merged_model_is_served_under_its_name(sage: Sage, seen: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    ended = sage.run("finetune", "serve", str(folder), "--cpu", "-b", f"-p{free_port()}")
+    try:
+        assert ended.code == 0, ended
+        told = json.loads(seen.read_text())
+        assert told["arguments"][1] == str(folder)
+        assert "--served-model-name=merged" in told["arguments"]
+    finally:
+        sage.run("llm", "stop")
