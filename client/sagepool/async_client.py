@@ -13,7 +13,13 @@ from sagepool.detection import Detection, detect_async
 from sagepool.endpoints import Endpoint, Kind
 from sagepool.errors import NotFoundError, SagepoolError
 from sagepool.instances import Instances
-from sagepool.parameters import ChatParameters, EmbedParameters, GenerateParameters, Message
+from sagepool.parameters import (
+    ChatParameters,
+    EmbedParameters,
+    GenerateParameters,
+    Message,
+    read_timeout,
+)
 from sagepool.results import Content, Result, Vectors
 from sagepool.streams import AsyncStream
 from sagepool.transport import AsyncLink, Request
@@ -79,11 +85,12 @@ class AsyncUnifiedInferenceClient(ClientCore, AsyncClosing):
         this loop, nor this loop in its.
         """
         plane = build_control_plane(instances, scheduling_policy, scheduling)
-        client = cls(plane.endpoints, options, control_plane=plane)
         try:
-            await asyncio.to_thread(plane.start, startup_timeout)
+            client = cls(plane.endpoints, options, control_plane=plane)
+            limit_s = read_timeout(startup_timeout, "startup_timeout")
+            await asyncio.to_thread(plane.start, limit_s)
         except BaseException:
-            await client.close()
+            await asyncio.to_thread(plane.stop)
             raise
         return client
 

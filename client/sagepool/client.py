@@ -12,7 +12,13 @@ from sagepool.detection import Detection, detect
 from sagepool.endpoints import Endpoint, Kind
 from sagepool.errors import NotFoundError, SagepoolError
 from sagepool.instances import Instances
-from sagepool.parameters import ChatParameters, EmbedParameters, GenerateParameters, Message
+from sagepool.parameters import (
+    ChatParameters,
+    EmbedParameters,
+    GenerateParameters,
+    Message,
+    read_timeout,
+)
 from sagepool.results import Content, Result, Vectors
 from sagepool.streams import Stream
 from sagepool.transport import Link, Request
@@ -98,11 +104,11 @@ class UnifiedInferenceClient(ClientCore, Closing):
             UnavailableError: no engine was ready in time; says why, for each.
         """
         plane = build_control_plane(instances, scheduling_policy, scheduling)
-        client = cls(plane.endpoints, options, control_plane=plane)
         try:
-            plane.start(startup_timeout)
+            client = cls(plane.endpoints, options, control_plane=plane)
+            plane.start(read_timeout(startup_timeout, "startup_timeout"))
         except BaseException:
-            client.close()
+            plane.stop()
             raise
         return client
 

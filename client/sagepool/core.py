@@ -65,7 +65,7 @@ class ClientCore:
         self._endpoints = endpoints
         self._timeout_s = read_timeout(options.get("timeout", _DEFAULT_TIMEOUT_S))
         self._connect_timeout_s = read_timeout(
-            options.get("connect_timeout", _DEFAULT_CONNECT_TIMEOUT_S)
+            options.get("connect_timeout", _DEFAULT_CONNECT_TIMEOUT_S), "connect_timeout"
         )
         self._max_retries = retries
         self._default_models: dict[Kind, str] = {}

@@ -120,14 +120,14 @@ def is_header_text(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def read_timeout(value: object) -> float:
-    """Check a time-out.
+def read_timeout(value: object, name: str = "timeout") -> float:
+    """Check the time-out of this name.
 
     Raises:
         ConfigurationError: it is not a positive number of seconds.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-        raise ConfigurationError(f"timeout must be a positive number of seconds, not {value!r}")
+        raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")
     return float(value)
 
 

@@ -88,18 +88,11 @@ class Link:
     Args:
         endpoint: where.
         connect_timeout_s: limit of one connection's making.
-        sleep: waits that many seconds.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        connect_timeout_s: float,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, connect_timeout_s: float) -> None:
         self.endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._sleep = sleep
         uds = endpoint.uds
         with _usable_environment():
             self._client = httpx.Client(
@@ -145,7 +138,7 @@ class Link:
                 return attempt()
             except SagepoolError as error:
                 pause = _pause_after(error, attempts, request)
-            self._sleep(pause)
+            time.sleep(pause)
 
     def _open(self, request: Request, attempts: Attempts) -> httpx.Response:
         limit_s = attempts.remaining_s()
@@ -174,18 +167,11 @@ class AsyncLink:
     Args:
         endpoint: where.
         connect_timeout_s: limit of one connection's making.
-        sleep: waits that many seconds.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        connect_timeout_s: float,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, connect_timeout_s: float) -> None:
         self.endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._sleep = sleep
         uds = endpoint.uds
         with _usable_environment():
             self._client = httpx.AsyncClient(
@@ -233,7 +219,7 @@ class AsyncLink:
                 return await attempt()
             except SagepoolError as error:
                 pause = _pause_after(error, attempts, request)
-            await self._sleep(pause)
+            await asyncio.sleep(pause)
 
     async def _open(self, request: Request, attempts: Attempts) -> httpx.Response:
         limit_s = attempts.remaining_s()

@@ -140,14 +140,14 @@ class TestOpenAI:
         assert raw.headers["x-sagepool-instance"].startswith("llm-")
 
 
-def run(program: str, pool: Pool) -> Any:
+def run(program: str, pool: Pool, home: Path) -> Any:
     """What a program says, run by an interpreter that has the frameworks."""
     python = read_required(
         "SAGEPOOL_TEST_FRAMEWORKS", "needs LangChain and LlamaIndex: run `make test`"
     )
     done = subprocess.run(
         [python, str(PROGRAMS / program), f"{pool.url}/v1"],
-        env={"HOME": str(PROGRAMS), "LANGSMITH_TRACING": "false", "NO_PROXY": "*"},
+        env={"HOME": str(home), "LANGSMITH_TRACING": "false", "NO_PROXY": "*"},
         capture_output=True,
         text=True,
         timeout=55,
@@ -158,8 +158,8 @@ def run(program: str, pool: Pool) -> Any:
 
 
 @pytest.mark.frameworks
-def test_langchain(pool: Pool) -> None:
-    said = run("langchain_program.py", pool)
+def test_langchain(pool: Pool, tmp_path: Path) -> None:
+    said = run("langchain_program.py", pool, tmp_path)
     assert said["words"] == 8
     assert said["usage"]["output_tokens"] == 8
     assert (said["pieces"], len(said["streamed"].split())) == (8, 8)
@@ -168,12 +168,12 @@ def test_langchain(pool: Pool) -> None:
     assert said["documents"] == [said["query"]] * 3
     assert said["same"]
     assert "NotFoundError: " in said["error"]
-    assert f"models: {TOOLED}, {CHAT}, {EMBEDDING}" in said["error"]
+    assert f"models: {CHAT}, {EMBEDDING}, {TOOLED}" in said["error"]
 
 
 @pytest.mark.frameworks
-def test_llama_index(pool: Pool) -> None:
-    said = run("llama_index_program.py", pool)
+def test_llama_index(pool: Pool, tmp_path: Path) -> None:
+    said = run("llama_index_program.py", pool, tmp_path)
     assert said["words"] == 8
     assert said["pieces"] == 8
     assert said["found"] == "trains run on rails"

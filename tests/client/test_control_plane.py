@@ -4,6 +4,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -287,10 +288,30 @@ class TestWrongUse:
         ):
             build_control_plane([MISSING], "hybrid", None)
 
+    @pytest.mark.parametrize("options", [{"timeout": 0}, {"startup_timeout": -1}, {"typo": 1}])
+    def test_a_bad_option_leaves_nothing(
+        self, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with pytest.raises(sagepool.ConfigurationError, match=next(iter(options))):
+            face.create_with_control_plane([MISSING], **options)
+        assert list(tmp_path.iterdir()) == []
+        assert planes() == []
+
+    def test_a_path_too_long_for_a_socket_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deep = tmp_path / ("x" * 100)
+        deep.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(deep))
+        with pytest.raises(sagepool.ConfigurationError, match="set TMPDIR to a shorter one"):
+            build_control_plane([MISSING], "hybrid", None)
+        assert list(deep.iterdir()) == []
+
     def test_engines_that_do_not_come_are_told_one_by_one(self, face: Face) -> None:
         with pytest.raises(sagepool.UnavailableError) as told:
-            face.create_with_control_plane([MISSING, {**MISSING, "port": 2}], startup_timeout=0.3)
-        assert "no engine was ready within 0.3 s" in str(told.value)
+            face.create_with_control_plane([MISSING, {**MISSING, "port": 2}], startup_timeout=2)
+        assert "no engine was ready within 2 s" in str(told.value)
         assert "http://127.0.0.1:1 cannot be reached" in str(told.value)
         assert "http://127.0.0.1:2 cannot be reached" in str(told.value)
         assert planes() == []
@@ -298,7 +319,7 @@ class TestWrongUse:
     def test_an_engine_that_serves_something_else_is_told(self) -> None:
         with engine("m") as only, pytest.raises(sagepool.UnavailableError, match="serves m, not x"):
             UnifiedInferenceClient.create_with_control_plane(
-                [{**only.instance, "model_name": "x"}], startup_timeout=0.5
+                [{**only.instance, "model_name": "x"}], startup_timeout=3
             )
 
 
@@ -375,6 +396,13 @@ class TestEnd:
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
+        assert planes() == []
+
+    def test_what_was_stopped_does_not_start(self) -> None:
+        plane = build_control_plane([MISSING], "hybrid", None)
+        plane.stop()
+        with pytest.raises(sagepool.UnavailableError, match="was stopped"):
+            plane.start(30)
         assert planes() == []
 
     def test_two_at_once_do_not_meet(self) -> None:

@@ -191,7 +191,7 @@ class TestThingsThatGoWrong:
                     return False
                 return False
 
-            eventually(fails, "the router says that nobody is there")
+            eventually(fails, "the router says that nobody is there", 30)
             face.close(client)
 
     def test_a_full_pool_says_when_to_come_back(self, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ class TestThingsThatGoWrong:
             ) as pool,
             sagepool.UnifiedInferenceClient.create(pool.url, max_retries=50) as client,
         ):
-            stream = client.chat("long", max_tokens=20, stream=True)
+            stream = client.chat("long", max_tokens=100, stream=True)
             next(stream)
             waited: list[Any] = []
             thread = threading.Thread(

@@ -43,6 +43,7 @@ _logger: Final = logging.getLogger(__name__)
 
 _URL: Final = "http://control-plane/v1"
 _PROBE_TIMEOUT_S: Final = 3.0
+_STOPPED: Final = "the control plane was stopped"
 _STOP_LIMIT_S: Final = 10.0
 _STOP_GRACE_S: Final = 1
 """For connections that are still open: whoever stops it has closed its own."""
@@ -129,6 +130,8 @@ class RouterPlane:
             raise ConfigurationError(
                 f"the path {self._socket} is too long for a socket: set TMPDIR to a shorter one"
             )
+        self._lock = threading.Lock()
+        """`stop` may come from another thread while `start` begins."""
         self._thread: threading.Thread | None = None
         self._started: Future[None] = Future()
         self._stopping = threading.Event()
@@ -150,10 +153,14 @@ class RouterPlane:
             UnavailableError: none was in time; says why, for each.
         """
         # A daemon, so that a client that nobody closed does not keep the interpreter from ending.
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(timeout_s,), name="sagepool-control-plane", daemon=True
         )
-        self._thread.start()
+        with self._lock:
+            if self._stopping.is_set():
+                raise UnavailableError(_STOPPED)
+            thread.start()
+            self._thread = thread
         self._started.result()
 
     def explain(self) -> str:
@@ -168,10 +175,12 @@ class RouterPlane:
 
     def stop(self) -> None:
         """Stop it; nothing of it is left."""
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
+            thread = self._thread
         self._wake()
-        if self._thread is not None:
-            self._thread.join(_STOP_LIMIT_S)
+        if thread is not None:
+            thread.join(_STOP_LIMIT_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -233,7 +242,7 @@ class RouterPlane:
         if source.has_started.is_set():
             self._started.set_result(None)
         else:
-            self._started.set_exception(UnavailableError("the control plane was stopped"))
+            self._started.set_exception(UnavailableError(_STOPPED))
 
 
 def _config(app: FastAPI, path: Path) -> uvicorn.Config:
