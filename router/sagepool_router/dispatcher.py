@@ -47,7 +47,7 @@ class ClientConnection(Protocol):
         """Compare with the limits; called by the sweep."""
 
     def shutdown(self) -> None:
-        """Close now if idle, else after the request under way."""
+        """Close after the request under way, or the next one, or when none comes soon."""
 
 
 class Dispatcher:
@@ -143,7 +143,8 @@ class Dispatcher:
     async def drain(self, grace_s: float) -> None:
         """Let requests finish for `grace_s`, then end those that are left with an error.
 
-        Idle connections of clients close at once, the others after the request under way.
+        Connections of clients close after the request under way, or the next one, or when they
+        have been idle for `farewell_s`.
         """
         self.is_draining = True
         for client in tuple(self.clients):

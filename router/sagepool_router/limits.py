@@ -28,6 +28,9 @@ class Limits:
     that the application answers."""
     keepalive_s: float = 75.0
     """A client's connection between two requests."""
+    farewell_s: float = 1.0
+    """The same while the router stops. A connection in use is told with its next answer that it
+    ends; closed in the moment in which a request is sent on it, it would lose the request."""
     linger_s: float = 1.0
     """Reading on after an early error, so that the client sees the error and not a reset."""
     linger_bytes: int = 1 << 20

@@ -319,10 +319,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def shutdown(self) -> None:
-        """Close now if idle, else after the newest request."""
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-        else:
+        """Close after the newest request, or the next one; `tick` closes what stays idle."""
+        if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
 
     # What cannot be read.
@@ -396,5 +394,7 @@ class InferenceProtocol(HttpToolsProtocol):
                 self._refuse(request_head.head_timed_out())
             elif not self._in_head and waited > limits.upload_s:
                 self._refuse(request_head.body_timed_out())
-        elif (self.cycle is None or self.cycle.response_complete) and waited > limits.keepalive_s:
-            self.transport.close()
+        elif self.cycle is None or self.cycle.response_complete:
+            is_draining = self._dispatcher.is_draining
+            if waited > (limits.farewell_s if is_draining else limits.keepalive_s):
+                self.transport.close()

@@ -3,6 +3,7 @@
 from router_engines import ANSWER
 from router_pool import serve_pool
 from router_wire import ask, events, eventually, post, wire
+from sagepool_router.limits import Limits
 
 
 def test_requests_under_way_are_finished_and_their_connections_closed() -> None:
@@ -16,13 +17,31 @@ def test_requests_under_way_are_finished_and_their_connections_closed() -> None:
         drained.result(5)
 
 
-def test_idle_connections_are_closed_at_once() -> None:
-    with serve_pool("ok") as pool, wire(pool.port) as fresh, wire(pool.port) as used:
+def test_connections_that_stay_idle_are_closed() -> None:
+    with (
+        serve_pool("ok", limits=Limits(farewell_s=0.1, sweep_tick_s=0.02)) as pool,
+        wire(pool.port) as fresh,
+        wire(pool.port) as used,
+    ):
         used.send(post("ok"))
         used.response()
         pool.router.drain(10).result(5)
         assert fresh.rest() == (b"", "eof")
         assert used.rest() == (b"", "eof")
+
+
+def test_a_connection_in_use_is_told_with_its_next_answer_that_it_ends() -> None:
+    with (
+        serve_pool("ok", limits=Limits(farewell_s=60)) as pool,
+        wire(pool.port) as client,
+    ):
+        client.send(post("ok"))
+        assert "connection" not in client.response().headers
+        pool.router.drain(10).result(5)
+        client.send(post("ok"))
+        response = client.response()
+        assert (response.body, response.headers["connection"]) == (ANSWER, "close")
+        assert client.rest() == (b"", "eof")
 
 
 def test_a_request_that_comes_meanwhile_is_answered_on_a_connection_that_closes() -> None:
