@@ -3,7 +3,8 @@
 Requests go through the real protocol, classifier, scheduler and accounts with everything on (the
 hybrid policy, API keys with limits, prefix affinity, GPUs that chat and embeddings share, merging,
 decisions, metrics); both ends are transports that keep what is written. The same bytes go through
-the bare relay, so the difference is all that the router does for a request beside passing it on.
+the bare relay, so the difference is all that the router does for a request beside passing it on;
+and through the router without its scheduler, so the difference is what scheduling adds.
 
 64 requests are under way at any time; the oldest is answered, and the next one comes.
 """
@@ -16,13 +17,14 @@ import runpy
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import uvicorn
 from uvicorn.server import ServerState
 
+from bench.straight import straighten
 from sagepool_crds.pool import Role
 from sagepool_router.auth.source import KeySource
 from sagepool_router.dispatcher import Dispatcher
@@ -36,8 +38,8 @@ SIZES: Final = (10, 100, 1000)
 UNDER_WAY: Final = 64
 PREFIXES: Final = 64
 """Prompts that begin alike, the first ones far more often than the last."""
-_REQUESTS: Final = 2000
-_ROUNDS: Final = 7
+_REQUESTS: Final = 500
+_ROUNDS: Final = 40
 _BARE: Final = Path(__file__).parent / "baselines" / "bare.py"
 _KEY: Final = "bench-key-0123456789"
 _KEYS: Final = {
@@ -139,10 +141,12 @@ async def _no_app(scope: object, receive: object, send: object) -> None:
 class RouterBed(Bed):
     """The router over so many instances."""
 
-    def __init__(self, size: int, keys: KeySource) -> None:
+    def __init__(self, size: int, keys: KeySource, *, schedules: bool = True) -> None:
         super().__init__()
         dispatcher = Dispatcher(Limits(), random=random.Random(1).random, keys=keys)
         dispatcher.swap(_table(size))
+        if not schedules:
+            straighten(dispatcher)
         for _ in range(UNDER_WAY):
             state = {"dispatcher": dispatcher}
             self.add_client(InferenceProtocol(self.config, ServerState(), state))
@@ -253,22 +257,29 @@ def _embedding() -> Workload:
     return Workload("embedded text", [request] * _REQUESTS, lambda call: answers[call.count(text)])
 
 
-def measure(bed: Bed, workload: Workload) -> float:
-    """CPU microseconds a request, the best round."""
-    rounds = []
-    for number in range(_ROUNDS):
-        gc.collect()
-        began = time.process_time()
-        for begun, request in enumerate(workload.requests):
-            bed.ask(request)
-            # of calls that carry several requests fewer are under way
-            while len(bed.asked) >= UNDER_WAY or (bed.asked and begun % UNDER_WAY == 0):
-                bed.answer(workload)
-        if number:  # the first one makes what is made once
-            rounds.append((time.process_time() - began) / len(workload.requests) * 1e6)
+def run_round(bed: Bed, workload: Workload) -> float:
+    """CPU microseconds a request."""
+    gc.collect()
+    began = time.process_time()
+    for begun, request in enumerate(workload.requests):
+        bed.ask(request)
+        # of calls that carry several requests fewer are under way
+        while len(bed.asked) >= UNDER_WAY or (bed.asked and begun % UNDER_WAY == 0):
+            bed.answer(workload)
     while bed.asked:
         bed.answer(workload)
-    return min(rounds)
+    return (time.process_time() - began) / len(workload.requests) * 1e6
+
+
+def measure(beds: Mapping[str, Bed], workload: Workload) -> dict[str, float]:
+    """CPU microseconds a request through each bed, in rounds that take turns; the best of each.
+
+    The first round is left out: it makes what is made once.
+    """
+    for bed in beds.values():
+        run_round(bed, workload)
+    rounds = [[run_round(bed, workload) for bed in beds.values()] for _ in range(_ROUNDS)]
+    return dict(zip(beds, map(min, zip(*rounds, strict=True)), strict=True))
 
 
 async def _measure_all() -> None:
@@ -276,15 +287,22 @@ async def _measure_all() -> None:
         (Path(folder) / "bench").write_text(json.dumps(_KEYS))
         keys = KeySource(Path(folder))
         await keys.refresh()
-        head = "".join(f"{size:9}" for size in SIZES)
-        print(f"{'CPU us a request; instances':28}{'bare':>9}{head}")
+        print(f"{'CPU us a request; instances':40}" + "".join(f"{size:9}" for size in SIZES))
         for workload in (_chat(), _embedding()):
-            figures = [
-                measure(BareBed(), workload),
-                *(measure(RouterBed(size, keys), workload) for size in SIZES),
-            ]
-            cells = "".join(f"{figure:9.1f}" for figure in figures)
-            print(f"{workload.name:28}{cells}", flush=True)
+            bare = measure({"bare": BareBed()}, workload)["bare"]
+            rows: dict[str, list[float]] = {"whole": [], "without scheduling": [], "added": []}
+            for size in SIZES:
+                beds = {
+                    "whole": RouterBed(size, keys),
+                    "without scheduling": RouterBed(size, keys, schedules=False),
+                }
+                found = measure(beds, workload)
+                found["added"] = found["whole"] - found["without scheduling"]
+                for name, row in rows.items():
+                    row.append(found[name])
+            print(f"{workload.name + ', bare relay':40}{bare:9.1f}")
+            for name, row in rows.items():
+                print(f"{workload.name + ', ' + name:40}" + "".join(f"{us:9.1f}" for us in row))
 
 
 if __name__ == "__main__":
