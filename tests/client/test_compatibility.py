@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,8 @@ import openai
 import pytest
 
 from client_pool import CHAT, EMBEDDING, Pool, running_pool
-from client_server import Received, Reply, scripted
-from required_environment import read_required
-
-TOOLED = "tooled"
-PROGRAMS = Path(__file__).parent / "frameworks"
-
-
-def call_tools(got: Received) -> Reply:
-    """An engine that calls the first tool that it is offered."""
-    name = got.body["tools"][0]["function"]["name"]
-    call = {
-        "id": "1",
-        "type": "function",
-        "function": {"name": name, "arguments": '{"city":"Ulm"}'},
-    }
-    message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
-    body = {"id": "1", "object": "chat.completion", "created": 1, "model": TOOLED}
-    return Reply(body={**body, "choices": [choice]})
+from client_server import Reply, scripted
+from frameworks import TOOLED, call_tools, run_program
 
 
 @pytest.fixture(scope="module")
@@ -140,26 +122,9 @@ class TestOpenAI:
         assert raw.headers["x-sagepool-instance"].startswith("llm-")
 
 
-def run(program: str, pool: Pool, home: Path) -> Any:
-    """What a program says, run by an interpreter that has the frameworks."""
-    python = read_required(
-        "SAGEPOOL_TEST_FRAMEWORKS", "needs LangChain and LlamaIndex: run `make test`"
-    )
-    done = subprocess.run(
-        [python, str(PROGRAMS / program), f"{pool.url}/v1"],
-        env={"HOME": str(home), "LANGSMITH_TRACING": "false", "NO_PROXY": "*"},
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.frameworks
 def test_langchain(pool: Pool, tmp_path: Path) -> None:
-    said = run("langchain_program.py", pool, tmp_path)
+    said = run_program("langchain_program.py", pool.url, tmp_path)
     assert said["words"] == 8
     assert said["usage"]["output_tokens"] == 8
     assert (said["pieces"], len(said["streamed"].split())) == (8, 8)
@@ -173,7 +138,7 @@ def test_langchain(pool: Pool, tmp_path: Path) -> None:
 
 @pytest.mark.frameworks
 def test_llama_index(pool: Pool, tmp_path: Path) -> None:
-    said = run("llama_index_program.py", pool, tmp_path)
+    said = run_program("llama_index_program.py", pool.url, tmp_path)
     assert said["words"] == 8
     assert said["pieces"] == 8
     assert said["found"] == "trains run on rails"
