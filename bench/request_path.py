@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import uvicorn
 from uvicorn.server import ServerState
 
+from bench.errors import LoadFailed
 from bench.straight import straighten
 from sagepool_crds.pool import Role
 from sagepool_router.auth.source import KeySource
@@ -109,12 +110,16 @@ class Bed:
         )
         self.config.load()
         self.clients: deque[Reader] = deque()
+        self.answered: list[Wire] = []
+        """Clients' ends of their connections, with the last answers on them."""
         self.asked: deque[Wire] = deque()
         """Engines' connections with a request on them, the oldest first."""
         self.reader_of: dict[Wire, Reader] = {}
 
     def add_client(self, connection: Any) -> None:
-        connection.connection_made(Wire())
+        wire = Wire()
+        connection.connection_made(wire)
+        self.answered.append(wire)
         self.clients.append(connection)
 
     def add_engine(self, connection: Any) -> None:
@@ -247,6 +252,7 @@ def _embedding() -> Workload:
         _answer(
             {
                 "object": "list",
+                "model": "embedder",
                 "data": [{"index": i, "embedding": [0.5] * 8} for i in range(texts)],
                 "usage": {"prompt_tokens": 30 * texts, "total_tokens": 30 * texts},
             }
@@ -258,7 +264,11 @@ def _embedding() -> Workload:
 
 
 def run_round(bed: Bed, workload: Workload) -> float:
-    """CPU microseconds a request."""
+    """CPU microseconds a request.
+
+    Raises:
+        LoadFailed: the last answer that a client has is no success.
+    """
     gc.collect()
     began = time.process_time()
     for begun, request in enumerate(workload.requests):
@@ -268,7 +278,11 @@ def run_round(bed: Bed, workload: Workload) -> float:
             bed.answer(workload)
     while bed.asked:
         bed.answer(workload)
-    return (time.process_time() - began) / len(workload.requests) * 1e6
+    took_s = time.process_time() - began
+    for wire in bed.answered:
+        if not wire.written.startswith(b"HTTP/1.1 200 "):
+            raise LoadFailed(f"{workload.name}: answered {wire.written!r}")
+    return took_s / len(workload.requests) * 1e6
 
 
 def measure(beds: Mapping[str, Bed], workload: Workload) -> dict[str, float]:
@@ -278,6 +292,8 @@ def measure(beds: Mapping[str, Bed], workload: Workload) -> dict[str, float]:
     """
     for bed in beds.values():
         run_round(bed, workload)
+    gc.collect()
+    gc.freeze()  # a collection before a round must not drive the instances out of the caches
     rounds = [[run_round(bed, workload) for bed in beds.values()] for _ in range(_ROUNDS)]
     return dict(zip(beds, map(min, zip(*rounds, strict=True)), strict=True))
 

@@ -7,7 +7,7 @@ protocol, API keys, connections, answers and counters.
 
 from collections.abc import Callable, Iterator
 from itertools import cycle
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ from sagepool_router.scheduling.calls import Call
 from sagepool_router.scheduling.scheduler import Scheduler
 from sagepool_router.scheduling.work import Work
 from sagepool_router.usage import Usage
+
+_TOKENS: Final = 100
+"""What a key is charged until the answer says more."""
 
 
 class _Named(msgspec.Struct):
@@ -47,8 +50,12 @@ class _InTurn(Admission):
         dispatcher = self._dispatcher
         model = self._read(exchange.body).model
         exchange.route = route = dispatcher.fleet.routes[model]
+        if exchange.key is not None:
+            exchange.key.admit(model, _TOKENS, dispatcher.clock())
+            exchange.charged_tokens = _TOKENS
         place = next(self._turns[model])
         call = Call(route.lane, self._works[model], (), place, "none", "in_turn", 0.0)
+        exchange.work = self._works[model]
         exchange.deliver(Delivery(exchange, dispatcher, call, exchange.body))
 
 

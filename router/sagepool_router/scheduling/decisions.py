@@ -15,6 +15,8 @@ from sagepool_router.scheduling.policies import SIMPLE
 KEPT: Final = 1000
 _DETAILED_EVERY_S: Final = 0.02
 """Candidates are listed for at most fifty decisions a second: a list costs as much as a choice."""
+_A_CANDIDATE_S: Final = 0.0002
+"""And less often among more than a hundred, all of which are looked at."""
 _LISTED: Final = 16
 
 
@@ -63,13 +65,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 class DecisionLog(Generic[InstanceT]):
     """The last decisions of a process."""
 
-    __slots__ = ("_detailed_at", "counts", "kept")
+    __slots__ = ("_next_detailed_at", "counts", "kept")
 
     def __init__(self) -> None:
         self.kept: deque[Decision] = deque(maxlen=KEPT)
         self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
         """Decisions by policy and reason."""
-        self._detailed_at = float("-inf")
+        self._next_detailed_at = float("-inf")
 
     def add(self, call: Call[InstanceT], request_id: bytes) -> None:
         """A call was placed, for this request among others; its place is charged already."""
@@ -78,8 +80,9 @@ class DecisionLog(Generic[InstanceT]):
         self.counts[policy, reason] += 1
         options: tuple[Option, ...] = ()
         bound = None
-        if now - self._detailed_at >= _DETAILED_EVERY_S:
-            self._detailed_at = now
+        if now >= self._next_detailed_at:
+            members = len(call.lane.placement.members)
+            self._next_detailed_at = now + max(_DETAILED_EVERY_S, _A_CANDIDATE_S * members)
             used = next(p for p in SIMPLE.values() if policy.endswith(p.name))
             rule = used.placement(work.priority)
             comparison = call.lane.placement.comparison(work, rule, reason, place)

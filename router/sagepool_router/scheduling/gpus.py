@@ -79,20 +79,20 @@ class Gpu:
         for place in self._by_kind["embedding"]:
             place.open_gate(self.state.may_start_embedding)
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether llm work may come and go without a judgement: no embeddings want the GPU.
+    def is_left_to(self, kind: Role, now: float) -> bool:
+        """Whether work of this kind may come and go without a judgement.
 
-        Nothing waits for it, no embedding call is under way and both gates are open. The first
-        embedding that comes has it judged.
+        Both gates are open and the other kind does not want the GPU: nothing of it waits, and
+        nothing of it that counts is under way. The first that comes has it judged.
         """
         state = self.state
-        if state.calls or not (state.may_start_llm and state.may_start_embedding):
+        if not (state.may_start_llm and state.may_start_embedding):
             return False
-        for lanes in self.lanes.values():
-            for lane in lanes:
-                if lane.queue.count:
-                    return False
+        if state.calls if kind == "llm" else state.is_wanted_by_llm(now):
+            return False
+        for lane in self.lanes["embedding" if kind == "llm" else "llm"]:
+            if lane.queue.count:
+                return False
         return True
 
     @property
@@ -193,12 +193,13 @@ class Gpus(dict[str, Gpu]):
         if gpu is None:
             return None
         gpu.fresh_until = 0.0
-        if place.kind == "llm":
+        kind = place.kind
+        if kind == "llm":
             gpu.state.llm_placed(key, arrived_at, now, streams=streams)
-            if gpu.is_quiet:
-                return gpu
         else:
             gpu.state.embedding_began(now)
+        if gpu.is_left_to(kind, now):
+            return gpu
         self.judge(gpu, now)
         if gpu.is_contended:
             self.beat()
@@ -209,7 +210,7 @@ class Gpus(dict[str, Gpu]):
         now = self._clock()
         gpu.fresh_until = 0.0
         gpu.state.llm_answered(key, now)
-        if not gpu.is_quiet:
+        if not gpu.is_left_to("llm", now):
             self.judge(gpu, now)
 
     def leave(self, gpu: Gpu, key: object, kind: Role, now: float) -> None:
@@ -217,11 +218,10 @@ class Gpus(dict[str, Gpu]):
         gpu.fresh_until = 0.0
         if kind == "llm":
             gpu.state.llm_left(key)
-            if gpu.is_quiet:
-                return
         else:
             gpu.state.embedding_ended()
-        self.judge(gpu, now)
+        if not gpu.is_left_to(kind, now):
+            self.judge(gpu, now)
 
     # The gates.
 

@@ -304,7 +304,7 @@ class Scheduler(Generic[InstanceT]):
             choice = lane.placement.idle() or choice  # an idle engine is given what there is
         while choice is not None and (gpu := choice.place.gpu) is not None:
             place = choice.place
-            if place.kind == "llm" and gpu.is_quiet:
+            if gpu.is_left_to(place.kind, now):
                 break
             self.gpus.judge(gpu, now)
             if place.in_flight < place.capacity:

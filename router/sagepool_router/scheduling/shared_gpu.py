@@ -167,6 +167,12 @@ class SharedGpu:
 
     # What may happen.
 
+    def is_wanted_by_llm(self, now: float) -> bool:
+        """Whether chats that are placed here, or an account that runs, may hold embeddings back."""
+        if self._unanswered or self.time_share.is_contended:
+            return True
+        return self.chats > 0 and now < self.engines.until
+
     def judge(self, now: float, llm: Demand, embeddings: Demand) -> bool:
         """Decide anew who may start; True if that has changed.
 

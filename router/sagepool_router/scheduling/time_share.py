@@ -25,14 +25,15 @@ class TimeShare:
         llm_ratio: share of the llm work, 0 to 1.
     """
 
-    __slots__ = ("_at", "_is_contended", "_is_used", "balance_s", "embedding_share")
+    __slots__ = ("_at", "_is_used", "balance_s", "embedding_share", "is_contended")
 
     def __init__(self, llm_ratio: float) -> None:
         self.embedding_share = 1.0 - llm_ratio
         self.balance_s = 0.0
         """Time that the embeddings have not yet had; negative: they are ahead."""
         self._at = 0.0
-        self._is_contended = False
+        self.is_contended = False
+        """Both kinds want the GPU, as of the last `advance`."""
         self._is_used = False
 
     def advance(self, now: float, *, is_contended: bool, is_used: bool) -> None:
@@ -46,14 +47,14 @@ class TimeShare:
         elapsed = now - self._at
         self._at = now
         balance = self.balance_s
-        if self._is_contended:
+        if self.is_contended:
             balance += self.embedding_share * elapsed - (elapsed if self._is_used else 0.0)
             self.balance_s = min(DEPTH_S, max(-DEBT_S, balance))
         elif balance:
             self.balance_s = (
                 max(0.0, balance - elapsed) if balance > 0 else min(0.0, balance + elapsed)
             )
-        self._is_contended = is_contended
+        self.is_contended = is_contended
         self._is_used = is_used
 
     @property

@@ -224,6 +224,15 @@ def test_candidates_are_listed_fifty_times_a_second_at_most() -> None:
     assert len([kept for kept in world.scheduler.log.kept if kept.options]) == 50
 
 
+def test_candidates_among_very_many_are_listed_less_often() -> None:
+    world = Logged(*engines(500), policy="fifo")
+    for _ in range(1000):
+        world.clock.advance(0.001)
+        world.chat()
+        world.finish()
+    assert len([kept for kept in world.scheduler.log.kept if kept.options]) == 10
+
+
 def test_the_last_thousand_are_kept_and_all_are_counted() -> None:
     world = Logged(*engines(2), policy="fifo")
     for _ in range(KEPT + 5):

@@ -4,6 +4,8 @@ from math import inf
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sagepool_router.scheduling.hold_back import FRESH_S, RETRY_S
 from sagepool_router.scheduling.settings import SchedulingSettings, Targets
@@ -281,6 +283,49 @@ def test_never_are_both_held_back_and_neither_for_too_long(
             state.judge(now, llm, embeddings)
             held["llm"] = now
         assert all(now - since <= MAX_HELD_S + 0.1 for since in held.values())
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["chat", "first byte", "chat ends", "embed", "embedding ends", "reading"]),
+        st.sampled_from([0.001, 0.03, 0.3, 2.0]),
+        st.integers(0, 3),
+        st.integers(0, 3),
+    ),
+    max_size=40,
+)
+
+
+def happen(state: SharedGpu, event: str, now: float, chats: list[int]) -> None:
+    """Let something happen on a GPU; `chats` are those under way, the last is the newest."""
+    if event == "chat":
+        chats.append((chats[-1] if chats else 0) + 1)
+        state.llm_placed(chats[-1], now - 0.1, now)
+    elif event == "first byte" and chats:
+        state.llm_answered(chats[0], now)
+    elif event == "chat ends" and chats:
+        state.llm_left(chats.pop(0))
+    elif event == "embed":
+        state.embedding_began(now)
+    elif event == "embedding ends" and state.calls:
+        state.embedding_ended()
+    elif event == "reading":
+        state.observe_engine(now, "engine", 1, 0.5)
+
+
+@given(events=EVENTS, priority=st.sampled_from(PRIORITIES), ratio=st.sampled_from([0.0, 0.7, 1.0]))
+def test_where_nothing_of_chat_counts_a_judgement_would_hold_no_embedding_back(
+    events: list[tuple[str, float, int, int]], priority: str, ratio: float
+) -> None:
+    state = gpu(priority, ratio=ratio, ttft_s=0.5)
+    now, chats = 0.0, list[int]()
+    for event, pause, llm, embeddings in events:
+        now += pause
+        happen(state, event, now, chats)
+        if not state.is_wanted_by_llm(now) and state.may_start_llm and state.may_start_embedding:
+            assert may_start(state, now, NOTHING, demand(embeddings, now - 3)) == (True, True)
+        else:
+            state.judge(now, demand(llm, now - 1), demand(embeddings, now - 3))
 
 
 # Through the scheduler.
