@@ -132,16 +132,23 @@ class Leader:
                 await self._write(self._election.claim(self._now()))
 
     async def _resign(self) -> None:
-        claim = self._election.resign(self._now())
-        if claim is None:
-            return
         try:
-            await self._apply(claim)
+            try:
+                await self._give_back()
+            except Conflict:
+                # A renewal has arrived whose answer was not waited for any more.
+                await self._look()
+                await self._give_back()
         except KubeError as error:
             _logger.warning(
                 "cannot give the lease back: the next leader waits until it has run out",
                 extra={"error": str(error)},
             )
+
+    async def _give_back(self) -> None:
+        claim = self._election.resign(self._now())
+        if claim is not None:
+            await self._apply(claim)
 
     # Calls, each within a limit.
 

@@ -70,6 +70,21 @@ def test_a_clean_stop_hands_over_within_a_second() -> None:
     in_made_up_time(story())
 
 
+def test_a_stop_in_the_middle_of_a_renewal_hands_over_as_fast() -> None:
+    async def story() -> None:
+        kube = FakeKube()
+        first, second = await pair(kube)
+        before = lease(kube)["renewTime"]
+        first.line.loses_answers = True
+        await seconds_until(lambda: lease(kube)["renewTime"] != before)
+        first.line.loses_answers = False
+        await first.stop()
+        assert await seconds_until(lambda: second.is_working) < AFTER_A_STOP_S
+        await second.stop()
+
+    in_made_up_time(story())
+
+
 def test_the_last_one_leaves_the_lease_free() -> None:
     async def story() -> None:
         kube = FakeKube()
