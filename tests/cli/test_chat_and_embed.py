@@ -115,6 +115,15 @@ def test_a_line_that_is_no_text_is_named(
     assert f"{file} {says}" in ended.err
 
 
+@pytest.mark.parametrize("command", [["embed"], ["chat"]])
+def test_a_pipe_that_is_no_text_is_wrong_use(sage: Sage, command: list[str]) -> None:
+    done = subprocess.run(
+        [*PROGRAM, *command], input=b"\xff\xfe", env=sage.env(), capture_output=True, timeout=45
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"is not UTF-8: convert it first" in done.stderr
+
+
 def test_a_file_that_is_missing_is_said_before_a_server_is_asked(sage: Sage) -> None:
     ended = sage.run("embed", "none.txt", "--base-url=http://127.0.0.1:9/v1")
     assert (ended.code, ended.err) == (3, "sage: there is no file none.txt\n")

@@ -7,6 +7,7 @@ import typer
 
 from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
 from sagepool.cli.servers import BaseUrl, ClusterPool, open_client
+from sagepool.cli.texts import decode
 from sagepool.laptop.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def chat(
     question = prompt
     is_conversation = not prompt and sys.stdin.isatty()
     if not prompt and not is_conversation:
-        question = sys.stdin.read().strip()
+        question = decode(sys.stdin.buffer.read(), "standard input").strip()
         if not question:
             raise WrongUse("there is no question: give one, or write it to standard input")
     with open_client(base_url, pool, namespace, kubeconfig) as client:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,6 +15,7 @@ import typer
 
 from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
 from sagepool.cli.servers import BaseUrl, ClusterPool, open_client
+from sagepool.cli.texts import decode
 from sagepool.laptop.errors import NothingFound, WrongUse
 
 _IN_FLIGHT: Final = 4
@@ -87,19 +88,23 @@ def _embedded(
 def _items(paths: Iterable[Path]) -> Iterator[Item]:
     """The texts of the files, or of standard input."""
     given = list(paths)
-    number = 0
+    numbers = count()
     for path in given:
-        with path.open(encoding="utf-8") as file:
-            for place, line in enumerate(file, 1):
-                if line.strip():
-                    read = _json_item if path.suffix == ".jsonl" else _plain_item
-                    yield read(line, number, f"{path} line {place}")
-                    number += 1
+        read = _json_item if path.suffix == ".jsonl" else _plain_item
+        with path.open("rb") as file:
+            for place, line in _lines(file, str(path)):
+                yield read(line, next(numbers), place)
     if not given:
-        for line in sys.stdin:
-            if line.strip():
-                yield _plain_item(line, number, "")
-                number += 1
+        for place, line in _lines(sys.stdin.buffer, "standard input"):
+            yield _plain_item(line, next(numbers), place)
+
+
+def _lines(file: Iterable[bytes], origin: str) -> Iterator[tuple[str, str]]:
+    """Lines that are not empty, and where they stand."""
+    for number, raw in enumerate(file, 1):
+        place = f"{origin} line {number}"
+        if raw.strip():
+            yield place, decode(raw, place)
 
 
 def _plain_item(line: str, number: int, _place: str) -> Item:
