@@ -1,14 +1,11 @@
 """The operator against a cluster in memory: a pool's whole life, step by step."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from crd_objects import group_object, instance_object
-from kube_fake import FakeKube
 from operator_world import (
     KEY,
     World,
@@ -29,8 +26,6 @@ from sagepool_kube.api import (
     PODS,
     POOLS,
     SERVICES,
-    Kind,
-    KubeApi,
     Object,
 )
 from sagepool_kube.errors import Forbidden, Invalid, Unavailable
@@ -116,6 +111,16 @@ class TestNewPool:
             + [("InferenceInstance", "Ready")] * 3
             + [("InferencePool", "AllReady")]
         )
+
+
+class TestOutage:
+    async def test_outage_in_the_middle_is_only_a_delay(self, world: World) -> None:
+        world.apply_pool()
+        world.kube.fail_next("apply", Unavailable("connection refused"), SERVICES)
+        with pytest.raises(Unavailable):
+            await world.reconcile()
+        await world.settle()
+        assert world.condition(names.READY) == ("True", "AllReady")
 
 
 class TestSettledPool:
@@ -694,96 +699,6 @@ class TestLoad:
         assert instance["status"]["phase"] == "Failed"
         assert "load" not in instance["status"]
         assert settled.condition(names.READY) == ("False", "Unreachable")
-
-
-class Killed(BaseException):
-    """The operator's process ends here."""
-
-
-class MortalApi:
-    """A fake that kills its caller at the n-th call, before or after the call has worked."""
-
-    def __init__(self, kube: FakeKube, at: int, *, after: bool) -> None:
-        self._kube = kube
-        self._left = at
-        self._after = after
-
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self._kube, name)
-
-        async def mortal(*args: Any, **kwargs: Any) -> Any:
-            self._left -= 1
-            if self._left == 0 and not self._after:
-                raise Killed
-            result = await call(*args, **kwargs)
-            if self._left == 0:
-                raise Killed
-            return result
-
-        return mortal
-
-    @property
-    def has_killed(self) -> bool:
-        return self._left <= 0
-
-
-class TestKilledAnywhere:
-    @pytest.mark.parametrize("after", [False, True])
-    async def test_new_pool_converges_to_the_same(self, after: bool) -> None:
-        small = [group_object(replicas=1)]
-        undisturbed = World()
-        undisturbed.apply_pool(groups=small)
-        await undisturbed.settle()
-        for at in range(1, 200):
-            world = World()
-            world.apply_pool(groups=small)
-            api: KubeApi = MortalApi(world.kube, at, after=after)  # type: ignore[assignment]  # delegates
-            try:
-                await world.settle(world.reconciler(api))
-            except Killed:
-                await world.settle()
-            assert_same(world, undisturbed)
-            if not api.has_killed:  # type: ignore[attr-defined]  # of MortalApi
-                return
-        raise AssertionError("a pool takes too many calls")
-
-    async def test_changed_pool_converges_to_the_same(self) -> None:
-        before, after = group_object(replicas=1), group_object(replicas=2, model={"name": "other"})
-        for at in range(1, 100):
-            world = World()
-            world.apply_pool(groups=[before, group_object(name="old", replicas=0)])
-            await world.settle()
-            world.apply_pool(groups=[after])
-            api: KubeApi = MortalApi(world.kube, at, after=True)  # type: ignore[assignment]  # delegates
-            try:
-                await world.settle(world.reconciler(api))
-            except Killed:
-                await world.settle()
-            assert world.condition(names.READY) == ("True", "AllReady")
-            assert world.status.ready == "2/2"
-            assert world.deployment_names() == {"rag-chat", "rag-router"}
-            if not api.has_killed:  # type: ignore[attr-defined]  # of MortalApi
-                return
-        raise AssertionError("a change takes too many calls")
-
-    async def test_outage_in_the_middle_is_only_a_delay(self, world: World) -> None:
-        world.apply_pool()
-        world.kube.fail_next("apply", Unavailable("connection refused"), SERVICES)
-        with pytest.raises(Unavailable):
-            await world.reconcile()
-        await world.settle()
-        assert world.condition(names.READY) == ("True", "AllReady")
-
-
-def assert_same(one: World, other: World) -> None:
-    for kind in (*CHILD_KINDS, INSTANCES, POOLS):
-        assert list(contents(one, kind)) == list(contents(other, kind)), kind.kind
-
-
-def contents(world: World, kind: Kind) -> Iterator[str]:
-    """Objects without what differs from run to run."""
-    for obj in sorted(world.kube.all(kind), key=lambda o: str(o["metadata"]["name"])):
-        yield json.dumps({"spec": obj.get("spec"), "status": obj.get("status")}, sort_keys=True)
 
 
 def image(world: World, deployment: str) -> str:

@@ -7,7 +7,6 @@ Left out: schemas and defaults of built-in kinds, CEL, finalizers, graceful dele
 """
 
 import asyncio
-import copy
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,14 @@ from typing import Any, Final, TypeAlias
 
 from kube_changes import BOOKMARK, Change, bookmark_of, event_of, matcher
 from kube_json_patch import PatchFailed, patched
-from kube_ownership import Owners, OwnershipConflict, RepeatedKey, leaves, merge_apply
+from kube_ownership import (
+    Owners,
+    OwnershipConflict,
+    RepeatedKey,
+    copied,
+    leaves,
+    merge_apply,
+)
 from sagepool_crds import names
 from sagepool_crds.admission.structure import find_problems, with_defaults
 from sagepool_crds.crd import build_crds
@@ -80,6 +86,8 @@ class FakeKube:
         """Every write through the KubeApi methods, in order."""
         self.calls: list[tuple[str, Kind]] = []
         """Every call through the KubeApi methods, refused ones too: verb and kind."""
+        self.arrivals: list[str] = []
+        """Every object that came into being, in order, as `Kind NAMESPACE/NAME`."""
         self._records: dict[_Address, _Record] = {}
         self._changes: list[Change] = []
         self.version = 100
@@ -98,7 +106,7 @@ class FakeKube:
 
     def put(self, kind: Kind, obj: Object) -> Json:
         """Place an object as somebody else would, status included; replaces one of its name."""
-        new: Json = copy.deepcopy(dict(obj))
+        new: Json = copied(dict(obj))
         new.setdefault("apiVersion", kind.api_version)
         new.setdefault("kind", kind.kind)
         address = (kind, new["metadata"].get("namespace", ""), new["metadata"]["name"])
@@ -116,7 +124,7 @@ class FakeKube:
     ) -> Json:
         """Change an object in place as somebody else would, status included."""
         record = self._records[address := self._find("edit", kind, namespace, name)]
-        new = copy.deepcopy(record.obj)
+        new = copied(record.obj)
         change(new)
         before, after = leaves(record.obj), leaves(new)
         touched = {path for path in before | after if before.get(path) != after.get(path)}
@@ -132,11 +140,11 @@ class FakeKube:
 
     def read(self, kind: Kind, namespace: str | None, name: str) -> Json:
         """A copy of an object. Raises NotFound."""
-        return copy.deepcopy(self._records[self._find("get", kind, namespace, name)].obj)
+        return copied(self._records[self._find("get", kind, namespace, name)].obj)
 
     def all(self, kind: Kind) -> list[Json]:
         """Copies of all objects of a kind."""
-        return [copy.deepcopy(r.obj) for a, r in self._records.items() if a[0] == kind]
+        return [copied(r.obj) for a, r in self._records.items() if a[0] == kind]
 
     @contextmanager
     def down(self, error: KubeError | None = None) -> Iterator[None]:
@@ -263,7 +271,7 @@ class FakeKube:
             raise Conflict(f"apply {kind.resource} {address[2]}: it has been modified (409)")
         part = _part(kind, wanted, subresource)
         base = record.obj if record is not None else _skeleton(wanted)
-        owners = copy.deepcopy(record.owners) if record is not None else {}
+        owners = {m: set(paths) for m, paths in record.owners.items()} if record else {}
         manager = f"{field_manager}/{subresource}" if subresource else field_manager
         try:
             new = merge_apply(base, part, owners, manager, force=force)
@@ -335,7 +343,7 @@ class FakeKube:
         return address
 
     def _incoming(self, kind: Kind, namespace: str | None, obj: Object) -> Json:
-        new: Json = copy.deepcopy(dict(obj))
+        new: Json = copied(dict(obj))
         new["apiVersion"], new["kind"] = kind.api_version, kind.kind
         new["metadata"] = dict(new.get("metadata", {}))
         if namespace is not None:
@@ -351,6 +359,7 @@ class FakeKube:
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         meta["generation"] = 1
         self._records[address] = _Record(obj)
+        self.arrivals.append(f"{address[0].kind} {address[1]}/{address[2]}")
         self._record_change(address[0], None, obj)
         return self._records[address]
 
@@ -370,7 +379,7 @@ class FakeKube:
     def _drop(self, address: _Address) -> None:
         """Delete, then garbage-collect what has no owner left."""
         obj = self._records.pop(address).obj
-        self._record_change(address[0], obj, None, copy.deepcopy(obj))
+        self._record_change(address[0], obj, None, copied(obj))
         uids = {record.obj["metadata"]["uid"] for record in self._records.values()}
         for other, record in list(self._records.items()):
             owners = [o["uid"] for o in record.obj["metadata"].get("ownerReferences", ())]
@@ -384,8 +393,8 @@ class FakeKube:
         for obj in (after, final):
             if obj is not None:
                 obj["metadata"]["resourceVersion"] = str(self.version)
-        change = Change(self.version, kind, final or before, after)
-        self._changes.append(copy.deepcopy(change))
+        change = Change(self.version, kind, copied(final or before), copied(after))
+        self._changes.append(change)
         self._wake()
 
     def _wake(self) -> None:
