@@ -12,101 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from crd_objects import instance_object, pool_object
+from crd_objects import full_pool_object, instance_object
 from kubectl import Kubectl
 from sagepool_crds.admission import Refused, admit
 from sagepool_crds.crd import build_crds
 
 pytestmark = pytest.mark.cluster
 
-KEY = {"name": "secret", "key": "token"}
-FULL_POOL = pool_object(
-    source="auto",
-    suspend=False,
-    groups=[
-        {
-            "name": "chat",
-            "role": "llm",
-            "engine": {
-                "type": "vllm",
-                "image": "vllm/vllm-openai:v0.25.0",
-                "args": ["--max-model-len=8192"],
-                "env": [
-                    {"name": "A", "value": "1"},
-                    {"name": "B", "valueFrom": {"secretKeyRef": KEY}},
-                    {"name": "C", "valueFrom": {"configMapKeyRef": KEY}},
-                    {"name": "D", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                ],
-                "port": 8000,
-            },
-            "model": {
-                "uri": "hf://Qwen/Qwen2.5-7B-Instruct",
-                "name": "qwen2.5-7b",
-                "aliases": ["gpt-4o-mini"],
-                "revision": "main",
-                "tokenSecret": KEY,
-            },
-            "gpu": {
-                "count": 1,
-                "resourceName": "nvidia.com/gpu",
-                "memoryFraction": 0.9,
-                "memory": "80Gi",
-                "pricePerHour": 2.5,
-            },
-            "replicas": 2,
-            "maxConcurrency": 256,
-            "rollout": {"maxSurge": 1, "maxUnavailable": 1, "drainSeconds": 300},
-        },
-        {
-            "name": "mixed",
-            "role": "llm_embedding",
-            "engine": {"type": "simulator"},
-            "model": {"name": "small"},
-            "embeddingModel": {"uri": "hf://BAAI/bge-m3", "name": "bge", "aliases": ["ada"]},
-            "scaling": {
-                "mode": "auto",
-                "minReplicas": 0,
-                "maxReplicas": 4,
-                "target": {
-                    "inFlight": 32,
-                    "queuedRequests": 16,
-                    "queuedTexts": 256,
-                    "ttftMs": 500,
-                },
-                "scaleDownAfterSeconds": 300,
-                "idleToZeroSeconds": 900,
-                "holdSeconds": 300,
-            },
-        },
-    ],
-    scheduling={
-        "policy": "hybrid",
-        "llmPolicy": "adaptive",
-        "embeddingBatchSize": 32,
-        "embeddingBatchTokens": 16384,
-        "maxEmbeddingWaitMs": 5,
-        "embeddingPriority": "normal",
-        "hybridInstanceRatio": 0.7,
-        "preferSpecializedInstances": True,
-        "prefixAffinity": True,
-        "queue": {"maxRequests": 1000, "maxWaitSeconds": 60},
-        "slo": {"chatTtftMs": 1000, "embeddingMs": 200},
-    },
-    cloud={
-        "baseUrl": "https://api.example.com/v1",
-        "apiKeySecret": KEY,
-        "models": {"bge": "text-embedding", "qwen": "qwen-turbo"},
-        "when": ["absent"],
-        "sameEmbeddingSpace": ["bge"],
-        "pricePerMillionTokens": {"input": 0.2, "output": 0.6},
-    },
-    router={
-        "replicas": 2,
-        "auth": {"apiKeysSecret": "rag-keys"},
-        "service": {"type": "ClusterIP", "port": 80},
-        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
-    },
-)
+FULL_POOL = full_pool_object()
 FULL_INSTANCE = instance_object(
     group="chat",
     drain=False,

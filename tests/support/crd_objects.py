@@ -28,6 +28,7 @@ _POOL: dict[str, Any] = {
         ]
     },
 }
+_KEY = {"name": "secret", "key": "token"}
 _INSTANCE: dict[str, Any] = {
     "apiVersion": names.API_VERSION,
     "kind": names.INSTANCE_KIND,
@@ -47,6 +48,97 @@ def pool_object(**spec: Any) -> dict[str, Any]:
     pool = deepcopy(_POOL)
     pool["spec"].update(deepcopy(spec))
     return pool
+
+
+def full_pool_object() -> dict[str, Any]:
+    """A pool that has every field set, as far as they go together."""
+    return pool_object(
+        source="auto",
+        suspend=False,
+        groups=[
+            {
+                "name": "chat",
+                "role": "llm",
+                "engine": {
+                    "type": "vllm",
+                    "image": "vllm/vllm-openai:v0.25.0",
+                    "args": ["--max-model-len=8192"],
+                    "env": [
+                        {"name": "A", "value": "1"},
+                        {"name": "B", "valueFrom": {"secretKeyRef": _KEY}},
+                        {"name": "C", "valueFrom": {"configMapKeyRef": _KEY}},
+                        {"name": "D", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                    ],
+                    "port": 8000,
+                },
+                "model": {
+                    "uri": "hf://Qwen/Qwen2.5-7B-Instruct",
+                    "name": "qwen2.5-7b",
+                    "aliases": ["gpt-4o-mini"],
+                    "revision": "main",
+                    "tokenSecret": _KEY,
+                },
+                "gpu": {
+                    "count": 1,
+                    "resourceName": "nvidia.com/gpu",
+                    "memoryFraction": 0.9,
+                    "memory": "80Gi",
+                    "pricePerHour": 2.5,
+                },
+                "replicas": 2,
+                "maxConcurrency": 256,
+                "rollout": {"maxSurge": 1, "maxUnavailable": 1, "drainSeconds": 300},
+            },
+            {
+                "name": "mixed",
+                "role": "llm_embedding",
+                "engine": {"type": "simulator"},
+                "model": {"name": "small"},
+                "embeddingModel": {"uri": "hf://BAAI/bge-m3", "name": "bge", "aliases": ["ada"]},
+                "scaling": {
+                    "mode": "auto",
+                    "minReplicas": 0,
+                    "maxReplicas": 4,
+                    "target": {
+                        "inFlight": 32,
+                        "queuedRequests": 16,
+                        "queuedTexts": 256,
+                        "ttftMs": 500,
+                    },
+                    "scaleDownAfterSeconds": 300,
+                    "idleToZeroSeconds": 900,
+                    "holdSeconds": 300,
+                },
+            },
+        ],
+        scheduling={
+            "policy": "hybrid",
+            "llmPolicy": "adaptive",
+            "embeddingBatchSize": 32,
+            "embeddingBatchTokens": 16384,
+            "maxEmbeddingWaitMs": 5,
+            "embeddingPriority": "normal",
+            "hybridInstanceRatio": 0.7,
+            "preferSpecializedInstances": True,
+            "prefixAffinity": True,
+            "queue": {"maxRequests": 1000, "maxWaitSeconds": 60},
+            "slo": {"chatTtftMs": 1000, "embeddingMs": 200},
+        },
+        cloud={
+            "baseUrl": "https://api.example.com/v1",
+            "apiKeySecret": _KEY,
+            "models": {"bge": "text-embedding", "qwen": "qwen-turbo"},
+            "when": ["absent"],
+            "sameEmbeddingSpace": ["bge"],
+            "pricePerMillionTokens": {"input": 0.2, "output": 0.6},
+        },
+        router={
+            "replicas": 2,
+            "auth": {"apiKeysSecret": "rag-keys"},
+            "service": {"type": "ClusterIP", "port": 80},
+            "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
+        },
+    )
 
 
 def group_object(**fields: Any) -> dict[str, Any]:
