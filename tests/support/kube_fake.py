@@ -48,6 +48,8 @@ from sagepool_kube.errors import (
 
 Json: TypeAlias = dict[str, Any]
 _Address: TypeAlias = tuple[Kind, str, str]
+Fields: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
+"""The paths of the fields that each manager has set."""
 
 _WITH_STATUS: Final = (POOLS, INSTANCES, PODS, DEPLOYMENTS, POD_DISRUPTION_BUDGETS)
 _SCHEMAS: Final = {
@@ -104,8 +106,11 @@ class FakeKube:
 
     # What a test arranges.
 
-    def put(self, kind: Kind, obj: Object) -> Json:
-        """Place an object as somebody else would, status included; replaces one of its name."""
+    def put(self, kind: Kind, obj: Object, *, owners: Fields | None = None) -> Json:
+        """Place an object as somebody else would, status included; replaces one of its name.
+
+        `owners` are who has set which of its fields, as `owned` tells; left out: nobody of ours.
+        """
         new: Json = copied(dict(obj))
         new.setdefault("apiVersion", kind.api_version)
         new.setdefault("kind", kind.kind)
@@ -117,7 +122,20 @@ class FakeKube:
             kept = {k: old.obj["metadata"][k] for k in ("uid", "creationTimestamp", "generation")}
             new["metadata"] = {**new["metadata"], **kept}
             self._update(address, new)
+        for manager, paths in (owners or {}).items():
+            self._records[address].owners[manager] = {tuple(path) for path in paths}
         return self.read(kind, address[1], address[2])
+
+    def owned(self, kind: Kind) -> list[tuple[Json, Fields]]:
+        """All objects of a kind, each with who has set which of its fields."""
+        return [
+            (
+                copied(record.obj),
+                {m: sorted(map(list, paths)) for m, paths in record.owners.items()},
+            )
+            for address, record in self._records.items()
+            if address[0] == kind
+        ]
 
     def edit(
         self, kind: Kind, namespace: str | None, name: str, change: Callable[[Json], None]
