@@ -17,7 +17,7 @@ from sagepool_router.scheduling.settings import QueueLimits, SchedulingSettings
 
 PATH = "/v1/embeddings"
 QUICK = Limits(sweep_tick_s=0.02)
-PATIENT = SchedulingSettings(max_embedding_wait_s=0.5)
+PATIENT = SchedulingSettings(max_embedding_wait_s=1.5)
 
 
 def texts_post(given: object, *fields: str, path: str = PATH) -> bytes:

@@ -14,7 +14,7 @@ from sagepool_router.batch_call import BatchCall
 from sagepool_router.scheduling.settings import SchedulingSettings
 
 PATH = "/v1/embeddings"
-PATIENT = SchedulingSettings(max_embedding_wait_s=0.5)
+PATIENT = SchedulingSettings(max_embedding_wait_s=1.5)
 """Waits long enough for all callers of a test to come together."""
 
 
