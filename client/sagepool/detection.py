@@ -65,15 +65,18 @@ class Detection:
         if self.embedding is not None:
             found["embedding"] = self.embedding
         if not found:
-            raise NothingFoundError(self.lack("llm"), self)
+            raise NothingFoundError(self._lack("server", "SAGE_UNIFIED"), self)
         return found
 
     def lack(self, kind: Kind) -> str:
         """Why there is no server for a kind, and what to do about it."""
+        return self._lack(f"server for {kind} requests", PREFIX[kind])
+
+    def _lack(self, what: str, prefix: str) -> str:
         tried = "; ".join(f"{step.place}: {step.finding}" for step in self.steps)
         return (
-            f"no server for {kind} requests was found. Start one (sage inference start), name one "
-            f"with {PREFIX[kind]}_BASE_URL, or set DASHSCOPE_API_KEY for the cloud. Tried: {tried}"
+            f"no {what} was found. Start one (sage inference start), name one with "
+            f"{prefix}_BASE_URL, or set DASHSCOPE_API_KEY for the cloud. Tried: {tried}"
         )
 
     def summary(self) -> str:

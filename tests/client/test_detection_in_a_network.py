@@ -23,7 +23,7 @@ def test_an_llm_on_8001_and_embeddings_on_8090() -> None:
 
 def test_nothing_at_all() -> None:
     used = run_in_a_network()
-    assert "no server for llm requests was found" in used["error"]
+    assert "no server was found" in used["error"]
     for port in (8001, 8000, 8090, 8080):
         assert f"127.0.0.1:{port}: nothing listens there" in used["error"]
 
