@@ -118,7 +118,7 @@ class Store(Mapping[ObjectKey, T]):
         return changes
 
 
-def _ignore(old: object, new: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
@@ -138,6 +138,7 @@ class Reflector(Generic[T]):
         *,
         project: Callable[[Object], T | None],
         on_change: Callable[[T | None, T | None], None] = _ignore,
+        on_list: Callable[[], None] = _ignore,
         label_selector: str = "",
         field_selector: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -150,9 +151,11 @@ class Reflector(Generic[T]):
             api: the API server.
             kind: what to follow.
             namespace: where; None for all namespaces.
-            project: what to keep of an object; None leaves the object out. It and `on_change`
-                must not raise: their errors end `run`.
+            project: what to keep of an object; None leaves the object out. It, `on_change` and
+                `on_list` must not raise: their errors end `run`.
             on_change: called for each change.
+            on_list: called after the changes that a list has shown: what came and went before it
+                is never told.
             label_selector: follow only objects with these labels.
             field_selector: follow only objects with these fields.
             clock: seconds; the same clock as `Health.since`.
@@ -167,6 +170,7 @@ class Reflector(Generic[T]):
         self._namespace = namespace
         self._project = project
         self._on_change = on_change
+        self._on_list = on_list
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._clock = clock
@@ -183,6 +187,11 @@ class Reflector(Generic[T]):
     def health(self) -> Health:
         """Whether the store follows the server now, and since when."""
         return self._health
+
+    @property
+    def version(self) -> str:
+        """The version of the world that the store shows; empty before a list."""
+        return self._version
 
     async def run(self) -> NoReturn:
         """Follow the server until cancelled. Errors of the server are logged and waited out."""
@@ -215,6 +224,7 @@ class Reflector(Generic[T]):
         self._connected()
         for old, new in changes:
             self._on_change(old, new)
+        self._on_list()
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -11,16 +11,13 @@ see the world before the last one and write the same again.
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sagepool_crds import names
 from sagepool_crds.meta import PoolKey
 from sagepool_kube.api import INSTANCES, PODS, POOLS, Kind, KubeApi, Object
-from sagepool_kube.reflector import Reflector
+from sagepool_kube.reflector import ObjectKey, Reflector
 from sagepool_operator.snapshot import CHILD_KINDS
-
-_UNCONFIRMED_S: Final = 30.0
-"""A write of ours that no watch has shown after so long is taken to be undone by somebody."""
 
 _Index = dict[PoolKey, dict[str, Object]]
 
@@ -44,11 +41,10 @@ class ReflectedCache:
             clock: seconds.
         """
         self._wake = wake
-        self._clock = clock
         kinds = (POOLS, INSTANCES, PODS, *CHILD_KINDS)
         self._index: dict[Kind, _Index] = {kind: {} for kind in kinds}
-        self._unconfirmed: dict[tuple[Kind, str, str], float] = {}
-        """Our writes that no watch has shown yet, and when they were made."""
+        self._unconfirmed: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in kinds}
+        """Our writes that no watch has shown yet."""
         self._reflectors = {
             kind: Reflector(
                 api,
@@ -56,6 +52,7 @@ class ReflectedCache:
                 namespace,
                 project=_slim,
                 on_change=partial(self._changed, kind),
+                on_list=partial(self._forget_undone, kind),
                 # A person may write an instance without any label.
                 label_selector="" if kind in (POOLS, INSTANCES) else names.POOL_LABEL,
                 clock=clock,
@@ -100,22 +97,32 @@ class ReflectedCache:
 
     def note(self, kind: Kind, obj: Object) -> None:
         """Show an object as the API server has just returned it from a write of ours."""
-        meta = obj["metadata"]
-        name = (kind, meta["namespace"], meta["name"])
-        if self._put(kind, obj):
-            self._unconfirmed[name] = self._clock()
+        if not self._is_undone(kind, obj) and self._put(kind, obj):
+            self._unconfirmed[kind][_address(obj)] = obj
 
     def _of(self, kind: Kind, key: PoolKey) -> list[Object]:
-        self._forget_undone(kind, key)
         return list(self._index[kind].get(key, {}).values())
 
-    def _forget_undone(self, kind: Kind, key: PoolKey) -> None:
-        for address, since in list(self._unconfirmed.items()):
-            if address[:2] != (kind, key.namespace) or self._clock() - since < _UNCONFIRMED_S:
-                continue
-            del self._unconfirmed[address]
-            if address[1:] not in self._reflectors[kind].store:
-                self._index[kind].get(key, {}).pop(address[2], None)
+    def _confirm(self, kind: Kind, shown: Object) -> None:
+        ours = self._unconfirmed[kind].get(_address(shown))
+        # What is shown may be older than our write: then that one is still to come.
+        if ours is not None and _version(shown) >= _version(ours):
+            del self._unconfirmed[kind][_address(shown)]
+
+    def _forget_undone(self, kind: Kind) -> None:
+        """After a list: what somebody had deleted before it is never shown by a watch."""
+        undone = [o for o in self._unconfirmed[kind].values() if self._is_undone(kind, o)]
+        for obj in undone:
+            del self._unconfirmed[kind][_address(obj)]
+            self._drop(kind, obj)
+            key = pool_of(kind, obj)
+            if key is not None:
+                self._wake(key)
+
+    def _is_undone(self, kind: Kind, obj: Object) -> bool:
+        """Whether the server has been seen without the object at that version of it or later."""
+        reflector = self._reflectors[kind]
+        return _address(obj) not in reflector.store and _number(reflector.version) >= _version(obj)
 
     def _changed(self, kind: Kind, old: Object | None, new: Object | None) -> None:
         if old is not None and (new is None or pool_of(kind, old) != pool_of(kind, new)):
@@ -124,8 +131,7 @@ class ReflectedCache:
             self._put(kind, new)
         shown = new or old
         if shown is not None:
-            meta = shown["metadata"]
-            self._unconfirmed.pop((kind, meta.get("namespace", ""), meta["name"]), None)
+            self._confirm(kind, shown)
         for key in {pool_of(kind, obj) for obj in (old, new) if obj is not None}:
             if key is not None:
                 self._wake(key)
@@ -173,7 +179,15 @@ def _slim(obj: Object) -> dict[str, Any]:
     return {**obj, "metadata": meta}
 
 
+def _address(obj: Object) -> ObjectKey:
+    meta = obj["metadata"]
+    return meta.get("namespace", ""), meta["name"]
+
+
 def _version(obj: Object) -> int:
-    """The resource version as a number: Kubernetes promises that it grows (KEP-5504)."""
-    text = str(obj["metadata"].get("resourceVersion", ""))
-    return int(text) if text.isdecimal() else 0
+    return _number(str(obj["metadata"].get("resourceVersion", "")))
+
+
+def _number(version: str) -> int:
+    """A resource version as a number: Kubernetes promises that it grows (KEP-5504)."""
+    return int(version) if version.isdecimal() else 0

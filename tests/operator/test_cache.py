@@ -1,6 +1,7 @@
 """The cache shows our own writes at once, and never what is gone."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,14 +16,6 @@ from sagepool_kube.api import SERVICES
 from sagepool_operator.cache import ReflectedCache
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def service(name: str = "rag-router", pool: str = "rag", **content: Any) -> dict[str, Any]:
     labels = {names.POOL_LABEL: pool}
     return {"metadata": {"name": name, "namespace": "default", "labels": labels}, **content}
@@ -34,18 +27,13 @@ def kube() -> FakeKube:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def woken() -> list[PoolKey]:
     return []
 
 
 @pytest.fixture
-def cache(kube: FakeKube, clock: Clock, woken: list[PoolKey]) -> ReflectedCache:
-    return ReflectedCache(kube, None, woken.append, clock)
+def cache(kube: FakeKube, woken: list[PoolKey]) -> ReflectedCache:
+    return ReflectedCache(kube, None, woken.append, time.monotonic)
 
 
 @pytest.fixture
@@ -98,12 +86,26 @@ async def test_older_news_does_not_hide_our_write(synced: ReflectedCache, kube: 
     assert obj["spec"] == {"n": 2}
 
 
-async def test_write_that_was_undone_unseen_is_forgotten(
-    cache: ReflectedCache, kube: FakeKube, clock: Clock
+async def test_write_that_was_undone_unseen_is_forgotten_with_the_next_list(
+    synced: ReflectedCache, kube: FakeKube, woken: list[PoolKey]
 ) -> None:
-    cache.note(SERVICES, kube.put(SERVICES, service()))
-    clock.now += 31
-    assert shown(cache) == []
+    ours = kube.put(SERVICES, service())
+    kube.remove(SERVICES, "default", "rag-router")
+    kube.compact()
+    synced.note(SERVICES, ours)
+    assert shown(synced) == ["rag-router"]
+    await until(lambda: shown(synced) == [])
+    assert woken == [KEY]
+
+
+async def test_answer_that_comes_after_the_watch_has_shown_the_deletion_is_too_late(
+    synced: ReflectedCache, kube: FakeKube
+) -> None:
+    ours = kube.put(SERVICES, service())
+    kube.remove(SERVICES, "default", "rag-router")
+    await until(lambda: kube.delivered >= kube.version)
+    synced.note(SERVICES, ours)
+    assert shown(synced) == []
 
 
 async def test_managed_fields_are_not_kept(synced: ReflectedCache, kube: FakeKube) -> None:

@@ -1,40 +1,23 @@
 """The whole operator in one process: reflectors, queue, workers and prober on a fake API server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from random import Random
-from typing import TypeAlias
 
 import httpx
 import pytest
 
 from crd_objects import group_object, instance_object
 from kube_fake import FakeKube
+from operator_running import SETTINGS, engine, idle, is_ready, play_until, running
 from operator_waiting import until
-from operator_world import IMAGES, KEY, World, play_cluster
+from operator_world import KEY, World
 from sagepool_crds import names
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, SERVICES
-from sagepool_operator.config import LeaseName, ProbeIntervals, Settings
+from sagepool_operator.config import LeaseName
 from sagepool_operator.errors import OperatorError
-from sagepool_operator.runtime import Operator
-
-Answer: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
-SETTINGS = Settings(images=IMAGES, probe=ProbeIntervals(starting_s=0.01, ready_s=0.05))
 
 SHARED = replace(SETTINGS, lease=LeaseName("sagepool-system", "operator"), lease_s=1)
 """Of one of several operators."""
-
-
-async def engine(request: httpx.Request) -> httpx.Response:
-    """Every address answers as an engine that serves both models of the pool."""
-    if request.url.path == "/v1/models":
-        data = [{"id": "qwen2.5-7b"}, {"id": "bge-m3"}]
-        return httpx.Response(200, json={"data": data})
-    if request.url.path == "/v1/embeddings":
-        return httpx.Response(200, json={"data": [{"embedding": [0.6, 0.8]}]})
-    return httpx.Response(200, text="")
 
 
 class Overheard:
@@ -47,39 +30,6 @@ class Overheard:
     def __getattr__(self, name: str) -> object:
         self.methods.add(name)
         return getattr(self._kube, name)
-
-
-@asynccontextmanager
-async def running(
-    kube: FakeKube | Overheard, settings: Settings = SETTINGS, answer: Answer = engine
-) -> AsyncIterator[Operator]:
-    operator = Operator(kube, settings, rng=Random(1), transport=httpx.MockTransport(answer))
-    operator.start()
-    try:
-        yield operator
-    finally:
-        await operator.stop()
-
-
-async def play_until(world: World, condition: Callable[[], bool]) -> None:
-    """Play the cluster until the condition holds."""
-
-    def check() -> bool:
-        play_cluster(world.kube)
-        return condition()
-
-    await until(check, limit_s=20)
-
-
-def is_ready(world: World, ready: str = "3/3") -> Callable[[], bool]:
-    def check() -> bool:
-        return world.condition(names.READY) == ("True", "AllReady") and world.status.ready == ready
-
-    return check
-
-
-async def idle(operator: Operator) -> None:
-    await until(lambda: not operator.health()["queueDepth"])
 
 
 @pytest.fixture

@@ -156,6 +156,17 @@ class FakeKube:
         """Delete an object, and what it owns, as somebody else would."""
         self._drop(self._find("remove", kind, namespace, name))
 
+    def collect_garbage(self) -> None:
+        """Delete what has owners none of which is there, as after every deletion.
+
+        What is made for an owner that has gone meanwhile waits for a call of this.
+        """
+        uids = {record.obj["metadata"]["uid"] for record in self._records.values()}
+        for other, record in list(self._records.items()):
+            owners = [o["uid"] for o in record.obj["metadata"].get("ownerReferences", ())]
+            if owners and not uids.intersection(owners) and other in self._records:
+                self._drop(other)
+
     def read(self, kind: Kind, namespace: str | None, name: str) -> Json:
         """A copy of an object. Raises NotFound."""
         return copied(self._records[self._find("get", kind, namespace, name)].obj)
@@ -398,11 +409,7 @@ class FakeKube:
         """Delete, then garbage-collect what has no owner left."""
         obj = self._records.pop(address).obj
         self._record_change(address[0], obj, None, copied(obj))
-        uids = {record.obj["metadata"]["uid"] for record in self._records.values()}
-        for other, record in list(self._records.items()):
-            owners = [o["uid"] for o in record.obj["metadata"].get("ownerReferences", ())]
-            if owners and not uids.intersection(owners) and other in self._records:
-                self._drop(other)
+        self.collect_garbage()
 
     def _record_change(
         self, kind: Kind, before: Json | None, after: Json | None, final: Json | None = None

@@ -269,7 +269,7 @@ def instance_condition(instance: Json, type_: str = names.READY) -> Json:
 
 
 def play_cluster(kube: FakeKube, broken_groups: Iterable[str] = ()) -> None:
-    """One step of the Deployment controller and the kubelet: pods come, run and go."""
+    """One step of the controllers and the kubelet: pods come, run and go, garbage is collected."""
     broken = set(broken_groups)
     wanted = {d["metadata"]["uid"]: d for d in kube.all(DEPLOYMENTS)}
     for deployment in wanted.values():
@@ -279,6 +279,7 @@ def play_cluster(kube: FakeKube, broken_groups: Iterable[str] = ()) -> None:
             run_pod(kube, pod)
     for deployment in wanted.values():
         _count(kube, deployment)
+    kube.collect_garbage()
 
 
 def run_pod(kube: FakeKube, pod: Json, *, restarts: int = 0) -> None:
