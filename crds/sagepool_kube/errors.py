@@ -6,6 +6,7 @@ KubeError
 ├── Conflict        409, otherwise
 ├── Invalid         400, 405, 413, 415, 422 (and a 500 that complains about the applied object)
 ├── Forbidden       401, 403
+│   └── Terminating 403: the namespace is being deleted, nothing can be made in it any more
 ├── Gone            410: list again
 ├── Unavailable     no connection, time-out, 429, 5xx: try again later
 └── NoCluster       neither a service account nor a kubeconfig says where the API server is
@@ -36,6 +37,10 @@ class Forbidden(KubeError):
     """The credentials are not accepted or lack the right."""
 
 
+class Terminating(Forbidden):
+    """The namespace is being deleted: nothing can be made in it any more."""
+
+
 class Gone(KubeError):
     """The version to watch from is too old."""
 
@@ -63,6 +68,9 @@ def error_of_status(call: str, code: int, reason: str, message: str) -> KubeErro
     if code == 500 and "failed to create typed patch object" in message:
         # Server-side apply answers so to unknown fields, wrong types and repeated list keys.
         return Invalid(text)
+    if code == 403 and "because it is being terminated" in message:
+        # Its cause, NamespaceTerminating, is not in every answer; these words are.
+        return Terminating(text)
     by_code: dict[int, type[KubeError]] = {
         401: Forbidden,
         403: Forbidden,

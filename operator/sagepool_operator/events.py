@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sagepool_kube.api import EVENTS, ObjectApi
-from sagepool_kube.errors import KubeError
+from sagepool_kube.errors import KubeError, Terminating
 from sagepool_operator.plan import Event
 
 _logger: Final = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class Recorder:
         namespace = event.regarding["namespace"]
         try:
             await self._api.create(EVENTS, namespace, self._build(event))
+        except Terminating:
+            return  # nobody will look for it there
         except KubeError as error:
             _logger.warning(
                 "could not record an event", extra={"reason": event.reason, "error": str(error)}

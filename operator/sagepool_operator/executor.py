@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from sagepool_kube.api import Kind, Object, ObjectApi
-from sagepool_kube.errors import Conflict, Forbidden, Invalid, NotFound
+from sagepool_kube.errors import Conflict, Forbidden, Invalid, NotFound, Terminating
 from sagepool_operator.plan import Apply, ApplyStatus, Delete, Event, Plan
 
 _logger: Final = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class Executor:
                         await self._delete(write)
                     case ApplyStatus():
                         await self._apply_status(write)
+            except Terminating:
+                break  # all that there is goes with its namespace, the pool too
             except Forbidden as error:
                 refused.append(f"{error}: give the operator's service account this right")
             except (Invalid, Conflict) as error:
