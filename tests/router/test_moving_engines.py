@@ -111,6 +111,12 @@ def in_phase(phase: str, **spec: Any) -> dict[str, Any]:
     return {**named_instance("a", group="chat", **spec), "status": {"phase": phase}}
 
 
+def scaled(**scaling: Any) -> dict[str, Any]:
+    """The group that the operator scales."""
+    given = {"maxReplicas": 4, "target": {"inFlight": 8}, **scaling}
+    return group_object(replicas=None, scaling=given)
+
+
 @pytest.mark.parametrize("phases", [(), ("Draining",), ("Loading",), ("Failed", "Pending")])
 def test_an_engine_that_the_pool_asks_for_is_expected(phases: tuple[str, ...]) -> None:
     found = table(*(in_phase(phase) for phase in phases)).models["qwen2.5-7b"]
@@ -118,12 +124,26 @@ def test_an_engine_that_the_pool_asks_for_is_expected(phases: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize(
+    "group",
+    [
+        scaled(),
+        scaled(minReplicas=2),
+        group_object(replicas=None, scaling={"mode": "external"}),
+    ],
+    ids=["one at least", "two at least", "others say how many"],
+)
+def test_an_engine_of_a_scaled_group_that_keeps_one_is_expected(group: dict[str, Any]) -> None:
+    assert table(in_phase("Draining"), groups=[group]).models["qwen2.5-7b"].is_expected
+
+
+@pytest.mark.parametrize(
     "spec",
     [
         {"groups": [group_object(replicas=0)]},
         {"suspend": True},
+        {"groups": [scaled(minReplicas=0)]},
     ],
-    ids=["no replicas", "suspended"],
+    ids=["no replicas", "suspended", "scaled to zero: holdSeconds says who waits"],
 )
 def test_an_engine_that_the_pool_does_not_ask_for_is_not_expected(spec: dict[str, Any]) -> None:
     assert not table(in_phase("Draining"), **spec).models["qwen2.5-7b"].is_expected
