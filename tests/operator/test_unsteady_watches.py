@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from crd_objects import group_object
-from operator_running import idle, running
+from operator_running import running
 from operator_waiting import until
 from operator_world import KEY, World, play_cluster
 from sagepool_crds import names
@@ -38,6 +38,10 @@ async def test_the_pool_becomes_what_was_said_last_and_nothing_is_made_twice(see
         play_cluster(world.kube)
         return world.write_count() > writes + 3
 
+    def is_settled() -> bool:
+        play_cluster(world.kube)
+        return watches.have_shown_all() and not operator.health()["queueDepth"]
+
     async with running(watches) as operator:
         for groups in EDITS:
             world.apply_pool(groups=groups)
@@ -48,10 +52,10 @@ async def test_the_pool_becomes_what_was_said_last_and_nothing_is_made_twice(see
         assert {one["metadata"]["name"] for one in world.instances()} == pods
         assert world.deployment_names() == {"rag-chat", "rag-embed", "rag-router"}
 
-        await idle(operator)
+        await until(is_settled)
         writes = world.write_count()
         operator.wake(KEY)
-        await idle(operator)
+        await until(is_settled)
         assert world.write_count() == writes
     assert watches.repeated
     assert watches.broken
