@@ -260,7 +260,8 @@ def test_while_the_only_instance_fails_one_request_at_a_time_finds_out() -> None
         engine = stack.enter_context(serve_engine("held", port=port))
         clients = open_all(stack, router.port, [post("ok")] * 20)
         wait_waiting(router, 19)
-        assert len(engine.requests) == 1
+        eventually(lambda: len(engine.requests) == 1, "one finds out")
+        assert router.call(lambda: router.dispatcher.scheduler.waiting) == 19
         engine.let_go()
         assert [client.response().body for client in clients] == [ANSWER] * 20
 
