@@ -37,6 +37,15 @@ setup: .venv/.complete ## .venv with all that the targets need
 	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
 	touch $@
 
+# Of the router's sources alone: of all others a test uses what is in the checkout.
+.venv-compiled/.complete: .venv/.complete hatch_build.py $(shell find router -name '*.py' -not -path '*/__pycache__/*')
+	$(PYTHON) -m venv .venv-compiled
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	rm -rf .venv-compiled/wheels
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir .venv-compiled/wheels .
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .venv-compiled/wheels/*.whl
+	touch $@
+
 .PHONY: cluster
 cluster: setup ## A Kubernetes for demo and tests; prints its kubeconfig
 	@$(CLUSTER) up
@@ -70,10 +79,15 @@ test-unit: setup ## Tests that need no cluster
 	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools and not frameworks"
 
 .PHONY: test
-test: setup .venv-frameworks/.complete ## All that CI runs: unit, contract, chart, end to end
+test: setup .venv-frameworks/.complete .venv-compiled/.complete ## All that CI runs: unit, contract, chart, end to end
+	.venv-compiled/bin/python -m pytest tests/router
 	$(CLUSTER_FOR_TESTS)
 	$(BIN)/pytest -m "not e2e"
 	$(BIN)/pytest -m e2e
+
+.PHONY: test-compiled
+test-compiled: .venv-compiled/.complete ## The router's tests over its compiled modules
+	.venv-compiled/bin/python -m pytest tests/router
 
 .PHONY: test-e2e
 test-e2e: setup ## Only the end-to-end tests
@@ -81,12 +95,16 @@ test-e2e: setup ## Only the end-to-end tests
 	$(BIN)/pytest -m e2e
 
 .PHONY: bench
-bench: setup ## Our router beside others in one run; writes docs/benchmarks.md (half an hour)
-	$(BIN)/python -m bench --write
+bench: .venv-compiled/.complete ## Our router beside others in one run; writes docs/benchmarks.md (half an hour)
+	PYTHONPATH=cluster .venv-compiled/bin/python -m bench --write
 
 .PHONY: bench-scale
-bench-scale: setup ## Thousands of streams and instances, long bodies, slow readers
-	$(BIN)/python -m bench.scale --write
+bench-scale: .venv-compiled/.complete ## Thousands of streams and instances, long bodies, slow readers
+	PYTHONPATH=cluster .venv-compiled/bin/python -m bench.scale --write
+
+.PHONY: bench-request-path
+bench-request-path: .venv-compiled/.complete ## What the router adds to a request, in process
+	PYTHONPATH=cluster .venv-compiled/bin/python -m bench.request_path
 
 .PHONY: generate
 generate: setup ## CRD YAML, the chart's copy, values schema, reference
@@ -97,3 +115,4 @@ pins: setup ## Renews the pinned requirement files
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --extra crds --extra operator --extra router --extra simulator pyproject.toml -o requirements/image.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group frameworks -o requirements/frameworks.txt
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group build -o requirements/build.txt

@@ -3,8 +3,8 @@
 Requests go through the real protocol, classifier, scheduler and accounts with everything on (the
 hybrid policy, API keys with limits, prefix affinity, GPUs that chat and embeddings share, merging,
 decisions, metrics); both ends are transports that keep what is written. The same bytes go through
-the bare relay, so the difference is all that the router does for a request beside passing it on;
-and through the router without its scheduler, so the difference is what scheduling adds.
+the bare relay, in turns with the router: the difference is all that the router does for a request
+beside passing it on. Scheduling is the greater part of it.
 
 64 requests are under way at any time; the oldest is answered, and the next one comes.
 """
@@ -25,7 +25,6 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from bench.errors import LoadFailed
-from bench.straight import straighten
 from sagepool_crds.pool import Role
 from sagepool_router.auth.source import KeySource
 from sagepool_router.dispatcher import Dispatcher
@@ -146,12 +145,10 @@ async def _no_app(scope: object, receive: object, send: object) -> None:
 class RouterBed(Bed):
     """The router over so many instances."""
 
-    def __init__(self, size: int, keys: KeySource, *, schedules: bool = True) -> None:
+    def __init__(self, size: int, keys: KeySource) -> None:
         super().__init__()
         dispatcher = Dispatcher(Limits(), random=random.Random(1).random, keys=keys)
         dispatcher.swap(_table(size))
-        if not schedules:
-            straighten(dispatcher)
         for _ in range(UNDER_WAY):
             state = {"dispatcher": dispatcher}
             self.add_client(InferenceProtocol(self.config, ServerState(), state))
@@ -305,18 +302,12 @@ async def _measure_all() -> None:
         await keys.refresh()
         print(f"{'CPU us a request; instances':40}" + "".join(f"{size:9}" for size in SIZES))
         for workload in (_chat(), _embedding()):
-            bare = measure({"bare": BareBed()}, workload)["bare"]
-            rows: dict[str, list[float]] = {"whole": [], "without scheduling": [], "added": []}
+            rows: dict[str, list[float]] = {"whole": [], "bare relay": [], "added": []}
             for size in SIZES:
-                beds = {
-                    "whole": RouterBed(size, keys),
-                    "without scheduling": RouterBed(size, keys, schedules=False),
-                }
-                found = measure(beds, workload)
-                found["added"] = found["whole"] - found["without scheduling"]
+                found = measure({"whole": RouterBed(size, keys), "bare relay": BareBed()}, workload)
+                found["added"] = found["whole"] - found["bare relay"]
                 for name, row in rows.items():
                     row.append(found[name])
-            print(f"{workload.name + ', bare relay':40}{bare:9.1f}")
             for name, row in rows.items():
                 print(f"{workload.name + ', ' + name:40}" + "".join(f"{us:9.1f}" for us in row))
 

@@ -11,7 +11,12 @@ from sagepool_cluster.build import locked
 from sagepool_cluster.commands import Argument, run, succeeds
 from sagepool_cluster.config import read_config
 from sagepool_cluster.errors import BuildFailed, CommandFailed
-from sagepool_cluster.imagebase import find_podman_base, host_certificates, write_pip_settings
+from sagepool_cluster.imagebase import (
+    Bases,
+    find_podman_bases,
+    host_certificates,
+    write_pip_settings,
+)
 from sagepool_cluster.prerequisites import Host, ensure_packages, missing_packages, this_host
 from sagepool_cluster.progress import Progress
 
@@ -29,6 +34,7 @@ _SOURCES = (
     "README.md",
     "client",
     "crds",
+    "hatch_build.py",
     "operator",
     "pyproject.toml",
     "requirements",
@@ -67,13 +73,15 @@ def build_image(
         tag: by default the version and a digest of the sources, so that a changed tree has
             another tag and no node runs an older image under the same name.
         root: the repository.
-        environ: SAGEPOOL_IMAGE_BASE chooses another base; by default this process's.
+        environ: SAGEPOOL_IMAGE_BASE chooses another base, SAGEPOOL_IMAGE_BUILD_BASE the one with
+            a compiler that goes with it; by default this process's.
         host: the machine; by default this one.
 
     Raises a ClusterError.
     """
     variables = dict(os.environ if environ is None else environ)
-    digest = digest_image_sources(root, target, variables.get("SAGEPOOL_IMAGE_BASE", ""))
+    given = ",".join(filter(None, _given_bases(variables)))
+    digest = digest_image_sources(root, target, given)
     reference = f"{image_name(target)}:{tag or f'{read_version(root)}-{digest}'}"
     folder = read_config(variables, Path.home()).cache / "images"
     archive = folder / f"{target}-{digest}{f'-{tag}' if tag else ''}.tar"
@@ -142,9 +150,10 @@ def _build(
     progress: Progress,
 ) -> None:
     command: list[Argument] = [tool, "build", "--target", target, "--tag", reference]
-    base = environ.get("SAGEPOOL_IMAGE_BASE")
+    bases = _given_bases(environ)
     if tool == "podman":
-        base = base or find_podman_base(folder, progress)
+        if bases.runtime is None:
+            bases = find_podman_bases(folder, progress)
         certificates = host_certificates(environ)
         settings = write_pip_settings(folder / "pip.conf", certificates, environ)
         # Seen by the build alone, not in the image: mounts leave nothing behind. Without the
@@ -152,12 +161,19 @@ def _build(
         command += ["--isolation", "chroot", "--volume", f"{settings}:/etc/pip.conf:ro"]
         if certificates is not None:
             command += ["--volume", f"{certificates}:{certificates}:ro"]
-    if base:
-        command += ["--build-arg", f"BASE={base}"]
+    for argument, base in (("BASE", bases.runtime), ("BUILD_BASE", bases.build)):
+        if base is not None:
+            command += ["--build-arg", f"{argument}={base}"]
     try:
         run([*command, root], environ=environ, timeout_s=_BUILD_LIMIT_S)
     except CommandFailed as error:
         raise BuildFailed(f"the image could not be built: {error}") from error
+
+
+def _given_bases(environ: Mapping[str, str]) -> Bases:
+    """What the caller has chosen; a base without another one to build in has a compiler itself."""
+    runtime = environ.get("SAGEPOOL_IMAGE_BASE") or None
+    return Bases(runtime, environ.get("SAGEPOOL_IMAGE_BUILD_BASE") or runtime)
 
 
 def _forget_older(folder: Path, target: str) -> None:

@@ -1,21 +1,34 @@
-"""A base for podman where no registry can be reached, and what pip needs during the build."""
+"""Bases for podman where no registry can be reached, and what pip needs during the build."""
 
 import configparser
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sagepool_cluster.commands import run, succeeds
 from sagepool_cluster.prerequisites import ensure_packages, missing_packages, this_host
 from sagepool_cluster.progress import Progress
 
-USUAL_BASE = "docker.io/library/python:3.12-slim"
+
+class Bases(NamedTuple):
+    """What the Dockerfile builds from; None: its own default."""
+
+    runtime: str | None
+    build: str | None
+    """The same Python with its headers and a C compiler."""
+
+
+USUAL_BASES = Bases("docker.io/library/python:3.12-slim", "docker.io/library/python:3.12")
 """The Dockerfile's own, spelt out: podman asks which registry is meant by a short name."""
 
 SUITE = "bookworm"
-_LOCAL_BASE = f"localhost/sagepool-base:{SUITE}-2"
+_LOCAL_BASES = Bases(
+    f"localhost/sagepool-base:{SUITE}-2", f"localhost/sagepool-build-base:{SUITE}-1"
+)
 
 _PACKAGES = ("ca-certificates", "python3", "python3-venv", "usr-is-merged")
+_BUILD_PACKAGES = (*_PACKAGES, "gcc", "libc6-dev", "python3-dev")
 
 # mmdebstrap's own way to one /usr; without it a package does it that brings all of Perl.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
@@ -26,31 +39,40 @@ _UNNEEDED = ("doc", "info", "locale", "man")
 _BOOTSTRAP_LIMIT_S = 600.0
 
 
-def find_podman_base(cache: Path, progress: Progress) -> str | None:
-    """Return the base to build from; None for the Dockerfile's own.
+def find_podman_bases(cache: Path, progress: Progress) -> Bases:
+    """Return the bases to build from.
 
-    That one is used where it can be had. Else one with the same programs is made from Debian
-    packages, once: its name carries its version.
+    The Dockerfile's own are used where they can be had. Else ones with the same programs are made
+    from Debian packages, once: their names carry their version.
     """
-    if succeeds(["podman", "image", "exists", _LOCAL_BASE]):
-        return _LOCAL_BASE
-    if succeeds(["podman", "image", "exists", USUAL_BASE]):
-        return USUAL_BASE
-    if succeeds(["podman", "pull", "--quiet", USUAL_BASE], timeout_s=300):
-        return USUAL_BASE
+    if _have(_LOCAL_BASES, "image", "exists"):
+        return _LOCAL_BASES
+    if _have(USUAL_BASES, "image", "exists") or _have(USUAL_BASES, "pull", "--quiet"):
+        return USUAL_BASES
     packages = missing_packages(this_host(), {"mmdebstrap": "mmdebstrap"})
-    ensure_packages(this_host(), packages, f"building the image without {USUAL_BASE}", progress)
-    progress.say(f"{USUAL_BASE} cannot be pulled: making a base from Debian packages")
+    ensure_packages(
+        this_host(), packages, f"building the image without {USUAL_BASES.runtime}", progress
+    )
+    progress.say(f"{USUAL_BASES.runtime} cannot be pulled: making a base from Debian packages")
+    _make_base(cache, _LOCAL_BASES.runtime, _PACKAGES)
+    _make_base(cache, _LOCAL_BASES.build, _BUILD_PACKAGES)
+    return _LOCAL_BASES
+
+
+def _have(bases: Bases, *command: str) -> bool:
+    return all(succeeds(["podman", *command, str(base)], timeout_s=300) for base in bases)
+
+
+def _make_base(cache: Path, name: str | None, packages: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         archive = Path(folder) / "base.tar"
-        leave_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNNEEDED]
+        leave_out = [f"--dpkgopt=path-exclude=/usr/share/{path}/*" for path in _UNNEEDED]
         # fmt: off
-        run(["mmdebstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}",
+        run(["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}",
              f"--hook-dir={_MERGED_USR}", *leave_out, SUITE, archive],
             timeout_s=_BOOTSTRAP_LIMIT_S)
         # fmt: on
-        run(["podman", "import", archive, _LOCAL_BASE], timeout_s=300)
-    return _LOCAL_BASE
+        run(["podman", "import", archive, str(name)], timeout_s=300)
 
 
 def host_certificates(environ: Mapping[str, str]) -> Path | None:

@@ -133,21 +133,20 @@ class Admission:
         else:
             flow, weight = key.name, key.weight
             priority = NORMAL if key.priority is None else key.priority
-        make = EmbeddingWork if endpoint.kind == "embedding" else Work
-        return make(
-            route.role,
-            route.model,
-            exchange.started_at,
-            exchange,
-            priority=priority if facts.priority is None else facts.priority,
-            flow=flow,
-            weight=weight,
-            tokens=tokens or 1,
-            texts=facts.texts,
-            budget=facts.budget,
-            affinity=affinity,
-            streams=facts.stream,
-        )
+        work: Work[LiveBackend]
+        if endpoint.kind == "embedding":
+            work = EmbeddingWork(route.role, route.model, exchange.started_at, exchange)
+        else:
+            work = Work(route.role, route.model, exchange.started_at, exchange)
+        work.priority = priority if facts.priority is None else facts.priority
+        work.flow = flow
+        work.weight = weight
+        work.tokens = tokens or 1
+        work.texts = facts.texts
+        work.budget = facts.budget
+        work.affinity = affinity
+        work.streams = facts.stream
+        return work
 
     # The provider.
 

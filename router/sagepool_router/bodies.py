@@ -1,4 +1,8 @@
-"""What is read of a JSON body, by kind of route. Texts stay the bytes that the client wrote."""
+"""What is read of JSON: of requests by kind of route, and of what engines say.
+
+Texts stay the bytes that the client wrote. The types that msgspec decodes are all here: it reads
+their annotations, so they have to stay interpreted where what uses them is compiled.
+"""
 
 from typing import Final
 
@@ -69,6 +73,35 @@ class Message(msgspec.Struct, gc=False):
     role: object = None
 
 
+class Part(msgspec.Struct, gc=False):
+    """Of a part of a message."""
+
+    text: msgspec.Raw = ABSENT
+
+
+class MessageOfParts(msgspec.Struct, gc=False):
+    """Of a message whose content is a list."""
+
+    content: list[Part]
+
+
+class Wanted(msgspec.Struct, gc=False):
+    """Of /v1/embeddings, where vectors have to be told from others."""
+
+    dimensions: int | None = None
+    """How long the caller wants them: a model may be able to cut them."""
+
+
+class SaidUsage(msgspec.Struct, gc=False):
+    """Of the usage in an answer."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    """The same by the name that responses and messages have for it."""
+    output_tokens: int | None = None
+
+
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the functions below raise."""
 read_chat: Final = msgspec.json.Decoder(ChatBody).decode
@@ -82,3 +115,6 @@ read_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 """The items of a list, uncopied."""
 read_text: Final = msgspec.json.Decoder(str).decode
 read_role: Final = msgspec.json.Decoder(Message).decode
+read_parts: Final = msgspec.json.Decoder(MessageOfParts).decode
+read_wanted: Final = msgspec.json.Decoder(Wanted).decode
+read_usage: Final = msgspec.json.Decoder(SaidUsage).decode

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sagepool_router.backend import LiveBackend
+from sagepool_router.bodies import read_wanted
 from sagepool_router.cloud_delivery import CloudDelivery
 from sagepool_router.embedding.answer import dimension, read_answer
 from sagepool_router.errors import EngineFailed, RouterError
@@ -21,17 +22,9 @@ if TYPE_CHECKING:
 _OK: Final = 200
 
 
-class _Asked(msgspec.Struct, gc=False):
-    dimensions: int | None = None
-    """How long the caller wants its vectors: a model may be able to cut them."""
-
-
-_read_asked: Final = msgspec.json.Decoder(_Asked).decode
-
-
 def _asked_dimensions(body: bytes) -> int | None:
     try:
-        return _read_asked(body).dimensions
+        return read_wanted(body).dimensions
     except msgspec.DecodeError:
         return None  # no number: the provider's business
 

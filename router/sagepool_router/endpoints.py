@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-import msgspec
-
 from sagepool_crds.pool import Role
 
 Kind: TypeAlias = Literal[
@@ -27,20 +25,30 @@ REQUEST_TYPES: Final[tuple[RequestType, ...]] = ("llm_chat", "llm_generate", "em
 """What a request may say of itself; other is what only a route can say."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint:
     """An inference route."""
 
-    path: bytes
-    kind: Kind
-    role: Role | None
-    """The role that a model must have to answer here; None: any."""
-    request_type: RequestType
-    """The type of requests that name none."""
-    accepted_types: tuple[RequestType, ...]
-    """Types that a request may name here; all others conflict with the route."""
+    __slots__ = ("accepted_types", "is_form", "kind", "path", "request_type", "role")
 
-    is_form: bool = False
-    """The body is multipart/form-data instead of JSON."""
+    def __init__(
+        self,
+        path: bytes,
+        kind: Kind,
+        role: Role | None,
+        request_type: RequestType,
+        accepted_types: tuple[RequestType, ...],
+        is_form: bool = False,
+    ) -> None:
+        self.path: Final = path
+        self.kind: Final[Kind] = kind
+        self.role: Final[Role | None] = role
+        """The role that a model must have to answer here; None: any."""
+        self.request_type: Final[RequestType] = request_type
+        """The type of requests that name none."""
+        self.accepted_types: Final = accepted_types
+        """Types that a request may name here; all others conflict with the route."""
+        self.is_form: Final = is_form
+        """The body is multipart/form-data instead of JSON."""
 
 
 _CHAT: Final[tuple[RequestType, ...]] = ("llm_chat",)

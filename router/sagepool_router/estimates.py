@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from sagepool_router.bodies import read_parts
+
 _BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_MESSAGE: Final = 4
 """What a chat template puts around a text."""
@@ -28,17 +30,6 @@ _IDS: Final = re.compile(rb"\[\s*(?:\[\s*)?\d")
 _PARTS: Final = re.compile(rb'"content"\s*:\s*\[')
 _SEARCHED_BYTES: Final = 256
 """How far into a large message its list of parts is looked for."""
-
-
-class _Part(msgspec.Struct, gc=False):
-    text: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: list[_Part]
-
-
-_read_parts: Final = msgspec.json.Decoder(_Message).decode
 
 
 def count_tokens(given: msgspec.Raw, more_bytes: int = 0) -> int:
@@ -89,7 +80,7 @@ def _without_attachments(messages: Sequence[msgspec.Raw], size: int) -> int:
         if written <= _LARGE_BYTES or _PARTS.search(message, 0, _SEARCHED_BYTES) is None:
             continue
         try:
-            parts = _read_parts(message).content
+            parts = read_parts(message).content
         except msgspec.DecodeError:
             continue  # what it is to mean is the engine's business
         size += _MESSAGE_BYTES - written

@@ -47,30 +47,40 @@ MAX_SESSION_LENGTH: Final = 256
 """A longer name of a session is replaced by its hash."""
 
 
-class RequestFacts(msgspec.Struct, frozen=True, gc=False):
+class RequestFacts:
     """A valid request as routing sees it."""
 
-    model: str
-    kind: Kind
-    texts: int = 0
-    """Texts to embed; 0 for all other kinds."""
-    prompt_tokens: int = 0
-    """Estimated; exact for token ids."""
-    max_tokens: int | None = None
-    """The most tokens that the engine may write; None: the request does not say."""
-    stream: bool = False
     priority: int | None = None
     """None: the request does not say, so its API key's counts."""
     deadline_s: float | None = None
     """Time the client gives the whole request, from its arrival."""
-    request_type: RequestType = "other"
-    """What the request says of itself, else what its route says."""
     session: str | None = None
     """What belongs together, in the client's words."""
-    body: Body | None = None
-    """What was read of the body."""
     budget: float = inf
     """What the request should cost at most, in the currency of the pool's prices."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        body: Body,
+        texts: int,
+        prompt_tokens: int,
+        max_tokens: int | None,
+        request_type: RequestType,
+    ) -> None:
+        self.model: str = body.model
+        self.kind: Kind = kind
+        self.body = body
+        """What was read of the body."""
+        self.texts = texts
+        """Texts to embed; 0 for all other kinds."""
+        self.prompt_tokens = prompt_tokens
+        """Estimated; exact for token ids."""
+        self.max_tokens = max_tokens
+        """The most tokens that the engine may write; None: the request does not say."""
+        self.stream: bool = body.stream is True
+        self.request_type: RequestType = request_type
+        """What the request says of itself, else what its route says."""
 
     @property
     def fingerprints(self) -> list[int]:
@@ -78,7 +88,7 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
 
         Computed at every access: not all requests need it.
         """
-        return [] if self.body is None else fingerprints(self.body)
+        return fingerprints(self.body)
 
 
 _Reading: TypeAlias = tuple[Body, int, int | None, int]
@@ -109,33 +119,24 @@ def classify(endpoint: Endpoint, body: bytes, head: RequestHead) -> RequestFacts
             read, prompt_tokens, max_tokens, texts = _READERS[endpoint.kind](body)
         except bodies.UNREADABLE as error:
             raise validation.unreadable(error, body) from None
-    if not head.has_wishes and not read.user:  # as most
-        return RequestFacts(
-            read.model,
-            endpoint.kind,
-            texts,
-            prompt_tokens,
-            max_tokens,
-            read.stream is True,
-            request_type=endpoint.request_type,
-            body=read,
-        )
-    priority, deadline, session = head.priority, head.deadline, head.session
-    named_type = head.request_type
-    return RequestFacts(
-        read.model,
-        endpoint.kind,
-        texts,
-        prompt_tokens,
-        max_tokens,
-        read.stream is True,
-        None if priority is None else _priority(priority),
-        None if deadline is None else _deadline_s(deadline),
-        endpoint.request_type if named_type is None else _request_type(endpoint, named_type),
-        None if session is None and not read.user else _session(session, read.user),
-        read,
-        inf if head.budget is None else _budget(head.budget),
-    )
+    request_type = endpoint.request_type
+    facts = RequestFacts(endpoint.kind, read, texts, prompt_tokens, max_tokens, request_type)
+    if head.has_wishes:
+        _read_wishes(facts, endpoint, head)
+    if head.session is not None or read.user:
+        facts.session = _session(head.session, read.user)
+    return facts
+
+
+def _read_wishes(facts: RequestFacts, endpoint: Endpoint, head: RequestHead) -> None:
+    if head.priority is not None:
+        facts.priority = _priority(head.priority)
+    if head.deadline is not None:
+        facts.deadline_s = _deadline_s(head.deadline)
+    if head.request_type is not None:
+        facts.request_type = _request_type(endpoint, head.request_type)
+    if head.budget is not None:
+        facts.budget = _budget(head.budget)
 
 
 def _read_chat(body: bytes) -> _Reading:

@@ -25,7 +25,7 @@ from sagepool_router.table import (
 from sagepool_router.upstream import CoarseClock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BackendLoad:
     """A backend's live figures, for the admin port and for metrics."""
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import httptools
-import msgspec
 
 from sagepool_router.errors import InvalidRequest, RouterError
 from sagepool_router.limits import Limits
@@ -35,13 +34,16 @@ _RARE: Final = _WISHES | {
 """Fields that matter and that most requests do not have."""
 
 
-class RequestHead(msgspec.Struct, gc=False):
-    """The fields that the router acts on. None of the others is passed on to an engine."""
+class RequestHead:
+    """The fields that the router acts on. None of the others is passed on to an engine.
 
-    path: bytes
-    method: bytes = b"POST"
-    version: str = "1.1"
-    request_id: bytes = b""
+    Args:
+        path: of the route, without a query.
+        method: as it came.
+        version: of HTTP.
+        request_id: the client's own, or one that was made for it.
+    """
+
     content_length: int | None = None
     is_chunked: bool = False
     transfer_encoding: bytes = b"chunked"
@@ -62,6 +64,14 @@ class RequestHead(msgspec.Struct, gc=False):
     is_http10: bool = False
     """The client knows no chunks, no 100-continue and, here, no keep-alive."""
     expects_continue: bool = False
+
+    def __init__(
+        self, path: bytes, method: bytes = b"POST", version: str = "1.1", request_id: bytes = b""
+    ) -> None:
+        self.path = path
+        self.method = method
+        self.version = version
+        self.request_id = request_id
 
     @property
     def has_no_body(self) -> bool:
@@ -118,13 +128,10 @@ def read_head(
     found = dict(fields)
     length = found.get(b"content-length")
     content_type = found.get(b"content-type", JSON)
-    head = RequestHead(
-        path,
-        method,
-        version,
-        content_length=None if length is None else int(length),  # llhttp takes digits only
-        authorization=found.get(b"authorization"),
-    )
+    head = RequestHead(path, method, version)
+    if length is not None:
+        head.content_length = int(length)  # llhttp takes digits only
+    head.authorization = found.get(b"authorization")
     # told apart here, not by the route: an engine must not get a form as JSON
     if content_type != JSON and content_type[: len(_FORM)].lower() == _FORM:
         head.content_type = content_type

@@ -1,35 +1,26 @@
 """Token usage, read from the end of an answer without parsing what comes before it."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
+
+from sagepool_router.bodies import read_usage
 
 TAIL_BYTES: Final = 2048
 """Enough for a usage object and what engines write after it."""
 KEPT_READS: Final = 16
 """So many, each below `TAIL_BYTES`, are kept before their tail is trimmed."""
 _KEY: Final = b'"usage"'
-_BEGIN: Final = re.compile(rb'"usage"\s*:\s*\{')
-_FLAT: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
+_BEGIN: Final = re.compile(rb"\s*:\s*\{")
+"""What is between the key and the object."""
 
 
-class Usage(msgspec.Struct, gc=False):
-    """The tokens that a request cost."""
+class Usage(NamedTuple):
+    """The tokens that a request cost; None: the engine does not say."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _OtherUsage(msgspec.Struct, gc=False):
-    """The same by the names that responses and messages have for it."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-_decode: Final = msgspec.json.Decoder(Usage).decode
-_decode_other: Final = msgspec.json.Decoder(_OtherUsage).decode
+    prompt_tokens: int | None
+    completion_tokens: int | None
 
 
 def trim_tail(reads: list[bytes]) -> None:
@@ -46,22 +37,20 @@ def find_usage(text: bytes) -> Usage | None:
     """
     start = len(text)
     while (start := text.rfind(_KEY, 0, start)) >= 0:
-        flat = _FLAT.match(text, start)
-        found = flat[1] if flat is not None else _find_nested(text, start)
+        found = _read_object(text, start + len(_KEY))
         if found:
             try:
-                usage = _decode(found)
-                if usage.prompt_tokens is None and usage.completion_tokens is None:
-                    other = _decode_other(found)
-                    return Usage(other.input_tokens, other.output_tokens)
+                said = read_usage(found)
             except msgspec.DecodeError:
                 return None
-            return usage
+            if said.prompt_tokens is None and said.completion_tokens is None:
+                return Usage(said.input_tokens, said.output_tokens)
+            return Usage(said.prompt_tokens, said.completion_tokens)
     return None
 
 
-def _find_nested(text: bytes, start: int) -> bytes:
-    """The object of a key, with objects in it; empty if it does not end, or is none.
+def _read_object(text: bytes, start: int) -> bytes:
+    """The object of a key that ends at `start`; empty if it has none, or it does not end.
 
     Usage has no texts with braces in it.
     """

@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from compiled import IS_COMPILED
 from router_costs import Cost, RequestPath, count
 
 CHAT: Final = b"/v1/chat/completions"
@@ -65,9 +66,9 @@ def chunk(path: RequestPath) -> Callable[[], None]:
 
 
 BUDGET: Final = {
-    chat: Cost(3327, 99),
-    embedding: Cost(3626, 110),
-    stream: Cost(3471, 107),
+    chat: Cost(3547, 106),
+    embedding: Cost(3857, 119),
+    stream: Cost(3637, 113),
     chunk: Cost(114, 3),
 }
 """Of a request, the last one of a part of a stream; on Python 3.11."""
@@ -75,6 +76,7 @@ _MARGIN: Final = 1.05
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other bytecodes, another count")
+@pytest.mark.skipif(IS_COMPILED, reason="compiled, it has no bytecodes")
 @pytest.mark.parametrize("make", BUDGET)
 async def test_a_request_keeps_to_its_budget(
     make: Callable[[RequestPath], Callable[[], None]],

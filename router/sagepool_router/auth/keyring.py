@@ -23,8 +23,8 @@ class Keyring:
     Args:
         entries: the keys; no secret comes twice.
         salt: the process' own random bytes, at most 64.
-        share: the part of every limit that is this router's: one over their number.
         now: seconds, monotonic.
+        share: the part of every limit that is this router's: one over their number.
         previous: the keyring before; keys that have the same name go on with their state.
     """
 
@@ -35,8 +35,8 @@ class Keyring:
         entries: Iterable[KeyEntry],
         salt: bytes,
         *,
-        share: float = 1.0,
         now: float,
+        share: float = 1.0,
         previous: "Keyring | None" = None,
     ) -> None:
         # A copy of a hash that has the salt already costs two thirds of a new one.

@@ -9,7 +9,7 @@ _ROUNDING_S: Final = 1e-6
 """Added to every wait, so that no rounding makes the told moment come too early."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeyLimits:
     """What a key may use; None: without a limit."""
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Generic, Literal
 
-import msgspec
-
 from sagepool_router.scheduling.embedding_work import Slice
 from sagepool_router.scheduling.gpus import Gpu
 from sagepool_router.scheduling.instance import InstanceT
@@ -26,29 +24,41 @@ class QueueFullError(Exception):
         self.whose = whose
 
 
-class Call(msgspec.Struct, Generic[InstanceT], eq=False):
+class Call(Generic[InstanceT]):
     """Work on its way: one request, or texts of several that travel together."""
 
-    lane: Lane[InstanceT]
-    work: Work[InstanceT]
-    """The request; of several, the one that was due."""
-    slices: Sequence[Slice[InstanceT]]
-    """The texts of an embedding call; empty for all else."""
-    place: InstanceT
-    policy: str
-    """Who decided for whom: the lane's label at that time."""
-    reason: str
-    """Why it is that place."""
-    placed_at: float
-    """On the place where it is."""
-    texts: int = 0
-    """To embed."""
     in_flight: int = 0
     """Calls on its place when it was placed there, itself included."""
     gpu: Gpu | None = None
     """The shared GPU that knows of it; the place may be on another one by now, or on none."""
     is_answered: bool = False
     """Its first byte has come."""
+
+    def __init__(
+        self,
+        lane: Lane[InstanceT],
+        work: Work[InstanceT],
+        slices: Sequence[Slice[InstanceT]],
+        place: InstanceT,
+        policy: str,
+        reason: str,
+        placed_at: float,
+        texts: int = 0,
+    ) -> None:
+        self.lane = lane
+        self.work = work
+        """The request; of several, the one that was due."""
+        self.slices = slices
+        """The texts of an embedding call; empty for all else."""
+        self.place = place
+        self.policy = policy
+        """Who decided for whom: the lane's label at that time."""
+        self.reason = reason
+        """Why it is that place."""
+        self.placed_at = placed_at
+        """On the place where it is."""
+        self.texts = texts
+        """To embed."""
 
     @property
     def is_full(self) -> bool:

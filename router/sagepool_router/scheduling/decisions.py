@@ -4,8 +4,6 @@ from collections import defaultdict, deque
 from heapq import nsmallest
 from typing import Final, Generic, NamedTuple
 
-import msgspec
-
 from sagepool_crds.pool import Role
 from sagepool_router.scheduling.calls import Call
 from sagepool_router.scheduling.instance import InstanceT
@@ -36,30 +34,38 @@ class Option(NamedTuple):
     """
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False):
-    """One placement."""
+class Decision:
+    """One placement.
 
-    at: float
-    """Clock time."""
-    request_id: bytes
-    kind: Role
-    model: str
-    place: str
-    policy: str
-    """For example hybrid/adaptive/fifo: who decided for whom."""
-    reason: str
-    priority: int
-    waited_s: float
-    """From its arrival to this placement; of a retry, the attempts before it included."""
-    texts: int
-    """Texts in the call; 0 for llm work."""
-    callers: int
-    """Requests in the call."""
+    Args:
+        call: what was placed; it may be placed again later, so nothing of it is kept.
+        request_id: of the request it was placed for.
+    """
+
     options: tuple[Option, ...] = ()
     """The chosen one, then the best others that had room, sixteen at most; empty when they were
     not listed."""
     bound: int | None = None
     """By affinity: what the chosen one had to have less than in flight."""
+
+    def __init__(self, call: Call[InstanceT], request_id: bytes) -> None:
+        work = call.work
+        self.at = call.placed_at
+        """Clock time."""
+        self.request_id = request_id
+        self.kind: Role = work.kind
+        self.model = work.model
+        self.place: str = call.place.name
+        self.policy = call.policy
+        """For example hybrid/adaptive/fifo: who decided for whom."""
+        self.reason = call.reason
+        self.priority = work.priority
+        self.waited_s = call.placed_at - work.arrived_at
+        """From its arrival to this placement; of a retry, the attempts before it included."""
+        self.texts = call.texts
+        """Texts in the call; 0 for llm work."""
+        self.callers = len(call.slices) or 1
+        """Requests in the call."""
 
 
 class DecisionLog(Generic[InstanceT]):
@@ -75,35 +81,19 @@ class DecisionLog(Generic[InstanceT]):
 
     def add(self, call: Call[InstanceT], request_id: bytes) -> None:
         """A call was placed, for this request among others; its place is charged already."""
-        now, work, place = call.placed_at, call.work, call.place
-        policy, reason = call.policy, call.reason
-        self.counts[policy, reason] += 1
-        options: tuple[Option, ...] = ()
-        bound = None
-        if now >= self._next_detailed_at:
-            members = len(call.lane.placement.members)
-            self._next_detailed_at = now + max(_DETAILED_EVERY_S, _A_CANDIDATE_S * members)
-            used = next(p for p in SIMPLE.values() if policy.endswith(p.name))
-            rule = used.placement(work.priority)
-            comparison = call.lane.placement.comparison(work, rule, reason, place)
-            options, bound = _list_best(comparison, place), comparison.bound
-        self.kept.append(
-            Decision(
-                now,
-                request_id,
-                work.kind,
-                work.model,
-                place.name,
-                policy,
-                reason,
-                work.priority,
-                now - work.arrived_at,
-                call.texts,
-                len(call.slices) or 1,
-                options,
-                bound,
-            )
-        )
+        self.counts[call.policy, call.reason] += 1
+        decision = Decision(call, request_id)
+        if call.placed_at >= self._next_detailed_at:
+            self._add_options(decision, call)
+        self.kept.append(decision)
+
+    def _add_options(self, decision: Decision, call: Call[InstanceT]) -> None:
+        work, place, placement = call.work, call.place, call.lane.placement
+        pause_s = max(_DETAILED_EVERY_S, _A_CANDIDATE_S * len(placement.members))
+        self._next_detailed_at = call.placed_at + pause_s
+        used = next(p for p in SIMPLE.values() if call.policy.endswith(p.name))
+        comparison = placement.comparison(work, used.placement(work.priority), call.reason, place)
+        decision.options, decision.bound = _list_best(comparison, place), comparison.bound
 
 
 def _list_best(comparison: Comparison[InstanceT], place: InstanceT) -> tuple[Option, ...]:

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Generic
 
-import msgspec
-
 from sagepool_router.scheduling.work import PlaceT, Work
 
 
@@ -66,12 +64,15 @@ class EmbeddingWork(Work[PlaceT]):
         self.returned = tuple(ranges)
 
 
-class Slice(msgspec.Struct, Generic[PlaceT], frozen=True):
+class Slice(Generic[PlaceT]):
     """Consecutive texts of one request in a batch; `begin == end` never."""
 
-    work: EmbeddingWork[PlaceT]
-    begin: int
-    end: int
+    __slots__ = ("begin", "end", "work")
+
+    def __init__(self, work: EmbeddingWork[PlaceT], begin: int, end: int) -> None:
+        self.work = work
+        self.begin = begin
+        self.end = end
 
     @property
     def is_whole(self) -> bool:

@@ -179,9 +179,9 @@ class Gpus(dict[str, Gpu]):
         for lane in lanes:
             for member in lane.placement.members:
                 member.lanes.append(lane)
-                gpu = member.gpu
-                if gpu is not None and lane not in gpu.lanes[lane.kind]:
-                    gpu.lanes[lane.kind].append(lane)
+                shared = member.gpu
+                if shared is not None and lane not in shared.lanes[lane.kind]:
+                    shared.lanes[lane.kind].append(lane)
 
     # What happens on a GPU; `key` is the same for the beginning and the end of a call.
 

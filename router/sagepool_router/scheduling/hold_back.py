@@ -16,8 +16,7 @@ Sources: Lo et al.: Heracles (ISCA 2015), for growing best-effort work by the la
 Sun et al.: HyGen (2025), for the same with two kinds of inference.
 """
 
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 Shortage: TypeAlias = Literal["engine_queue", "engine_kv_cache"]
 """What a chat engine says that it is short of."""
@@ -131,8 +130,7 @@ class HoldBack:
         return calls < self.window and oldest_age_s <= _OLDEST * self.target_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """What an engine that is short said last."""
 
     at: float

@@ -5,12 +5,9 @@ buckets, what changes seldom is computed when the set changes or on the sweep.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from math import inf, log2
 from operator import attrgetter
 from typing import Final, Generic, NamedTuple
-
-import msgspec
 
 from sagepool_router.picker import LeastLoaded, Seat
 from sagepool_router.scheduling.instance import Instance, InstanceT
@@ -52,11 +49,14 @@ def _expected_latency(member: Instance) -> int:
     return member.latency_class + member.in_flight
 
 
-class Choice(msgspec.Struct, Generic[InstanceT], frozen=True, gc=False):
+class Choice(Generic[InstanceT]):
     """A place and why it is the one."""
 
-    place: InstanceT
-    reason: str
+    __slots__ = ("place", "reason")
+
+    def __init__(self, place: InstanceT, reason: str) -> None:
+        self.place = place
+        self.reason = reason
 
 
 class Comparison(NamedTuple, Generic[InstanceT]):
@@ -98,14 +98,21 @@ class _Unfit(Generic[InstanceT]):
         )
 
 
-@dataclass(slots=True)
 class _PriceClass(Generic[InstanceT]):
     """Instances of one price: those of a group, as a rule."""
 
-    price_per_hour: float
-    tiers: tuple[LeastLoaded[InstanceT], ...]
-    members: tuple[InstanceT, ...]
-    per_token: float = 0.0
+    __slots__ = ("members", "per_token", "price_per_hour", "tiers")
+
+    def __init__(
+        self,
+        price_per_hour: float,
+        tiers: tuple[LeastLoaded[InstanceT], ...],
+        members: tuple[InstanceT, ...],
+    ) -> None:
+        self.price_per_hour = price_per_hour
+        self.tiers = tiers
+        self.members = members
+        self.per_token = 0.0
 
     def measure(self, unknown: float) -> None:
         known = [m.tokens_per_s for m in self.members if m.tokens_per_s > 0]

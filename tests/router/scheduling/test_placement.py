@@ -2,19 +2,24 @@
 
 import random
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagepool_router.scheduling.placement import Choice, Placement, latency_class
+from sagepool_router.scheduling.placement import Placement, latency_class
 from sagepool_router.scheduling.policies import PlacementRule
 from sagepool_router.scheduling.settings import PolicyName
 from sagepool_router.scheduling.work import Work
 from scheduling_world import Engine, World, engines, loads
 
 RULES: tuple[PlacementRule, ...] = ("least_loaded", "lowest_latency", "cheapest")
+
+
+class Placed(NamedTuple):
+    place: Engine
+    reason: str
 
 
 def place(
@@ -25,12 +30,13 @@ def place(
     affinity: int | None = None,
     budget: float = inf,
     deadline_at: float = inf,
-) -> Choice[Engine] | None:
+) -> Placed | None:
     placement = Placement(members, random.Random(1).random, prefers_specialized=prefers)
     work: Work[Engine] = Work(
         "llm", "m", 0.0, tokens=1000, affinity=affinity, budget=budget, deadline_at=deadline_at
     )
-    return placement.choose(work, rule, 0.0, excluded)
+    choice = placement.choose(work, rule, 0.0, excluded)
+    return None if choice is None else Placed(choice.place, choice.reason)
 
 
 def test_a_specialised_engine_goes_before_a_mixed_one_until_it_is_full() -> None:
@@ -79,7 +85,7 @@ def test_under_every_rule_the_preference_changes_who_is_first(
 def test_a_dearer_specialised_engine_does_not_beat_a_cheaper_shared_one() -> None:
     pure = Engine("pure", price=2.0)
     shared = Engine("shared", price=1.0, is_specialized=False)
-    assert place(pure, shared, rule="cheapest") == Choice(shared, "cheapest")
+    assert place(pure, shared, rule="cheapest") == Placed(shared, "cheapest")
 
 
 @pytest.mark.parametrize(
@@ -106,9 +112,9 @@ def test_a_specialised_engine_gives_way_to_one_that_would_be_in_time(
 
 def test_the_lowest_expected_latency_counts_what_is_in_flight() -> None:
     fast, slow = Engine("fast", latency_s=0.1), Engine("slow", latency_s=0.2)
-    assert place(slow, fast, rule="lowest_latency") == Choice(fast, "lowest_latency")
+    assert place(slow, fast, rule="lowest_latency") == Placed(fast, "lowest_latency")
     fast.in_flight = 30
-    assert place(slow, fast, rule="lowest_latency") == Choice(slow, "lowest_latency")
+    assert place(slow, fast, rule="lowest_latency") == Placed(slow, "lowest_latency")
 
 
 @pytest.mark.parametrize(
@@ -122,13 +128,13 @@ def test_latencies_that_hardly_differ_are_equal(
 
 def test_a_price_that_nobody_knows_is_as_good_as_free() -> None:
     own, rented = Engine("own"), Engine("rented", price=2.0)
-    assert place(rented, own, rule="cheapest") == Choice(own, "cheapest")
+    assert place(rented, own, rule="cheapest") == Placed(own, "cheapest")
 
 
 def test_equal_prices_are_chosen_by_load() -> None:
     members = engines(2, price=2.0)
     members[0].in_flight = 1
-    assert place(*members, rule="cheapest") == Choice(members[1], "least_loaded")
+    assert place(*members, rule="cheapest") == Placed(members[1], "least_loaded")
 
 
 def test_who_cannot_be_in_time_anywhere_gets_the_fastest_in_the_budget() -> None:
@@ -136,7 +142,7 @@ def test_who_cannot_be_in_time_anywhere_gets_the_fastest_in_the_budget() -> None
     fair = Engine("fair", price=2.0, latency_s=2.0)
     dear = Engine("dear", price=50.0, latency_s=1.0)
     choice = place(cheap, fair, dear, rule="cheapest", deadline_at=0.5, budget=5 / 3600)
-    assert choice == Choice(fair, "fastest_in_budget")
+    assert choice == Placed(fair, "fastest_in_budget")
 
 
 def test_a_newly_measured_throughput_changes_who_is_cheapest() -> None:
@@ -190,7 +196,7 @@ def test_under_lowest_latency_what_is_in_flight_at_a_keys_place_counts() -> None
         more = [Engine(f"{i}", latency_s=9.0) for i in range(2)]
         for engine in more:
             engine.in_flight = 8 * (in_flight + 1)  # its bound is not what keeps a key away
-        assert place(*members, *more, rule="lowest_latency", affinity=1) == Choice(
+        assert place(*members, *more, rule="lowest_latency", affinity=1) == Placed(
             expected, "affinity"
         )
 
