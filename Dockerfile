@@ -1,5 +1,5 @@
 # One image for all programs: sagepool-operator, sagepool-router, sagepool-sidecar,
-# sagepool-simulator, sagepool-crds.
+# sagepool-downloader, sagepool-simulator, sagepool-crds.
 # Any base with Python 3.11 or newer and its venv module will do; BUILD_BASE has the same Python
 # with its headers and a C compiler.
 ARG BASE=python:3.12-slim
@@ -38,6 +38,7 @@ COPY crds/ crds/
 COPY operator/ operator/
 COPY router/ router/
 COPY sidecar/ sidecar/
+COPY downloader/ downloader/
 COPY simulator/ simulator/
 COPY client/ client/
 RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=true \
@@ -57,7 +58,7 @@ ENV PATH=/opt/sagepool/bin:$PATH \
 COPY --from=dependencies /opt/sagepool /opt/sagepool
 COPY --from=build /opt/own /opt/sagepool
 USER 65532:65532
-CMD ["python3", "-c", "print('Name a program: sagepool-operator, sagepool-router, sagepool-sidecar, sagepool-simulator or sagepool-crds; each knows --help')"]
+CMD ["python3", "-c", "print('Name a program: sagepool-operator, sagepool-router, sagepool-sidecar, sagepool-downloader, sagepool-simulator or sagepool-crds; each knows --help')"]
 
 # What the demo's client needs on top.
 FROM dependencies AS demo-build

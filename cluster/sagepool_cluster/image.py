@@ -34,6 +34,7 @@ _SOURCES = (
     "README.md",
     "client",
     "crds",
+    "downloader",
     "hatch_build.py",
     "operator",
     "pyproject.toml",

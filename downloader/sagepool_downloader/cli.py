@@ -1,0 +1,158 @@
+"""`sagepool-downloader`: the program."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sagepool_downloader.errors import DownloadError
+from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
+from sagepool_downloader.folder import ModelFolder, explain
+from sagepool_downloader.hub import SCHEME, Hub, Patience
+from sagepool_downloader.progress import Progress
+from sagepool_downloader.server import ProgressServer
+
+_HIGHEST_PORT: Final = 65535
+_MOST_MESSAGE: Final = 2048
+"""The kubelet keeps 4096 bytes of a termination message."""
+_DAY_S: Final = 86400.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Exit code 0: the model is there; 1: it is not, a sentence says why; 2: wrong
+    use."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    # Each request would be a line.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Whatever is written is gone on with, so there is nothing to tidy up; and the first process
+        # of a container is not ended by a signal that it does not handle.
+        signal.signal(number, lambda caught, _: os._exit(128 + caught))
+    try:
+        with explain(options.root):
+            if options.command == "fetch":
+                _fetch(options)
+            else:
+                folder = ModelFolder(options.root, options.folder)
+                wait_for_model(folder, Wait(options.wait_seconds))
+    except DownloadError as error:
+        _tell(options.termination_log, f"{error.reason}: {error}")
+        return 1
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    progress = Progress(time.monotonic)
+    hub = Hub(
+        options.hub, options.uri, options.revision, os.environ.get("HF_TOKEN", ""), Patience()
+    )
+    with ProgressServer((options.host, options.port), progress) as server:
+        logging.info("serving on %s:%d", options.host, server.server_address[1])
+        threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+        try:
+            fetch_model(
+                f"{options.uri}@{options.revision}",
+                hub,
+                ModelFolder(options.root, options.folder),
+                progress,
+                Wait(options.wait_seconds),
+            )
+        finally:
+            server.shutdown()
+            hub.close()
+    logging.info("the model is in %s", options.root / options.folder)
+
+
+def _tell(termination_log: Path, message: str) -> None:
+    print(f"sagepool-downloader: {message}", file=sys.stderr)
+    try:
+        termination_log.write_text(message[:_MOST_MESSAGE])
+    except OSError:
+        logging.info("there is no %s to leave the message in", termination_log)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, by default of this process; wrong ones end it with a sentence and code 2."""
+    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    shared.add_argument("--root", type=Path, required=True, help="the cache's folder")
+    shared.add_argument(
+        "--folder", type=_folder, required=True, help="the model's folder below it, one name"
+    )
+    shared.add_argument(
+        "--wait-seconds",
+        type=_seconds,
+        default=_DAY_S,
+        help="limit of waiting for another process that fetches the same model",
+    )
+    shared.add_argument(
+        "--termination-log",
+        type=Path,
+        default=Path("/dev/termination-log"),
+        help="where the kubelet reads why the container has ended",
+    )
+    parser = argparse.ArgumentParser(
+        prog="sagepool-downloader",
+        description="Fetches a model into a cache, or waits until it is there.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    style = argparse.ArgumentDefaultsHelpFormatter
+    fetch = commands.add_parser(
+        "fetch",
+        parents=[shared],
+        help="fetch a model; the hub's token is read from HF_TOKEN",
+        formatter_class=style,
+        allow_abbrev=False,
+    )
+    fetch.add_argument("--uri", type=_uri, required=True, help="hf://OWNER/NAME")
+    fetch.add_argument("--revision", default="main", help="branch, tag or commit")
+    fetch.add_argument("--hub", default="https://huggingface.co", help="the hub's address")
+    fetch.add_argument("--host", default="0.0.0.0", help="address to serve the progress on")
+    fetch.add_argument("--port", type=_port, default=9093, help="port of it; 0: any")
+    commands.add_parser(
+        "wait",
+        parents=[shared],
+        help="return when the model is there",
+        formatter_class=style,
+        allow_abbrev=False,
+    )
+    return parser.parse_args(arguments)
+
+
+def _folder(text: str) -> str:
+    if not text or text.startswith(".") or "/" in text:
+        raise argparse.ArgumentTypeError(f"{text!r}: write one name, without / and no dot first")
+    return text
+
+
+def _uri(text: str) -> str:
+    if not text.startswith(SCHEME) or text.removeprefix(SCHEME).count("/") != 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write hf://OWNER/NAME")
+    return text
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 7 * _DAY_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: write seconds, above 0, to 604800")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

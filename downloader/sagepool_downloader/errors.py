@@ -1,0 +1,66 @@
+"""What can go wrong with a download.
+
+    DownloadError
+    ├── TokenMissing       the hub asks for a token, and none is given
+    ├── TokenRefused       the token given does not open the model
+    ├── ModelNotFound      no such model or revision
+    ├── ModelUnusable      the hub's list of its files cannot be worked with
+    ├── HubUnreachable     no answer, or none that can be used, after several attempts
+    ├── DiskFull           the volume has too little room
+    ├── FolderUnusable     the volume cannot be written, or not by this user
+    ├── ChecksumMismatch   the bytes are not those that the hub names
+    ├── StillMissing       the model is not there after the wait's limit
+    └── Interrupted        another file of the model has failed
+
+The class's name is the reason and the text says the next step: both become the container's
+termination message, and from there the pool's status.
+"""
+
+
+class DownloadError(Exception):
+    """A download that failed; its message names the cause and the next step."""
+
+    @property
+    def reason(self) -> str:
+        """CamelCase, for a condition."""
+        return type(self).__name__
+
+
+class TokenMissing(DownloadError):
+    """The hub asks for a token, and none is given."""
+
+
+class TokenRefused(DownloadError):
+    """The token given does not open the model."""
+
+
+class ModelNotFound(DownloadError):
+    """No such model or revision."""
+
+
+class ModelUnusable(DownloadError):
+    """The hub's list of its files cannot be worked with."""
+
+
+class HubUnreachable(DownloadError):
+    """No answer, or none that can be used, after several attempts."""
+
+
+class DiskFull(DownloadError):
+    """The volume has too little room."""
+
+
+class FolderUnusable(DownloadError):
+    """The volume cannot be written, or not by this user."""
+
+
+class ChecksumMismatch(DownloadError):
+    """The bytes are not those that the hub names."""
+
+
+class StillMissing(DownloadError):
+    """The model is not there after the wait's limit."""
+
+
+class Interrupted(DownloadError):
+    """Another file of the model has failed."""

@@ -1,0 +1,136 @@
+"""Fetches a model into the cache: lists, fetches and checks file by file, publishes."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sagepool_downloader.errors import DiskFull, Interrupted, StillMissing
+from sagepool_downloader.folder import ModelFolder
+from sagepool_downloader.model import Listing, RemoteFile, choose_files
+from sagepool_downloader.part import Part
+from sagepool_downloader.progress import Progress
+
+_logger: Final = logging.getLogger(__name__)
+_LOOK_S: Final = 1.0
+"""Between two looks whether the model is there, or free to be fetched."""
+
+
+class Origin(Protocol):
+    """Where a model comes from."""
+
+    def list_files(self) -> Listing:
+        """All files of the model at the commit that its revision names now."""
+        ...
+
+    def fetch(
+        self,
+        listing: Listing,
+        file: RemoteFile,
+        part: Part,
+        progress: Progress,
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Make the part the whole file, and sure that it is right."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How another process that fetches the same model is waited for."""
+
+    limit_s: float
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def fetch_model(
+    source: str,
+    origin: Origin,
+    folder: ModelFolder,
+    progress: Progress,
+    wait_for_other: Wait,
+    workers: int = 4,
+) -> None:
+    """Have the model in its folder, whole. Returns at once when it is there.
+
+    Raises:
+        DownloadError: it cannot be fetched; what is there of it is kept for the next attempt.
+        OSError: the volume refuses something.
+    """
+    until = wait_for_other.clock() + wait_for_other.limit_s
+    while not folder.is_whole:
+        with folder.hold() as is_ours:
+            if is_ours and not folder.is_whole:
+                _fetch(source, origin, folder, progress, workers)
+        if not is_ours:
+            _logger.info("another process fetches %s: waiting for it", source)
+            _pause(until, wait_for_other, f"another process has been fetching {source}")
+    progress.enter("Done")
+
+
+def wait_for_model(folder: ModelFolder, waiting: Wait) -> None:
+    """Return when the model is there.
+
+    Raises:
+        StillMissing: it is not, after the limit.
+    """
+    until = waiting.clock() + waiting.limit_s
+    while not folder.is_whole:
+        _pause(until, waiting, f"{folder.path} has not been there")
+
+
+def _pause(until: float, waiting: Wait, what: str) -> None:
+    if waiting.clock() >= until:
+        raise StillMissing(
+            f"{what} for {waiting.limit_s:.0f} s: see the pool's condition ModelsCached; on a "
+            "hostPath, see that every node has the same folder"
+        )
+    waiting.sleep(_LOOK_S)
+
+
+def _fetch(
+    source: str, origin: Origin, folder: ModelFolder, progress: Progress, workers: int
+) -> None:
+    progress.enter("Listing")
+    found = origin.list_files()
+    listing = Listing(found.commit, choose_files(found.files))
+    progress.expect(listing.size_bytes)
+    folder.begin(listing.commit)
+    missing = [file for file in listing.files if not folder.is_fetched(file)]
+    progress.keep(listing.size_bytes - sum(file.size_bytes for file in missing))
+    parts = {file: folder.open_part(file) for file in missing}
+    _see_that_it_fits(folder, sum(f.size_bytes - parts[f].size_bytes for f in missing))
+    progress.enter("Downloading")
+    _logger.info("%s is commit %s: %d bytes", source, listing.commit, listing.size_bytes)
+    stopped = threading.Event()
+
+    def fetch(file: RemoteFile) -> None:
+        origin.fetch(listing, file, parts[file], progress, stopped.is_set)
+        folder.accept(file, parts[file])
+
+    with ThreadPoolExecutor(workers) as pool:
+        # The largest first: the last one to end would else be alone.
+        order = sorted(missing, key=lambda file: -file.size_bytes)
+        futures = [pool.submit(fetch, file) for file in order]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+    failed = [e for f in futures if not f.cancelled() and (e := f.exception()) is not None]
+    # What has been interrupted is no cause.
+    for error in sorted(failed, key=lambda e: isinstance(e, Interrupted)):
+        raise error
+    progress.enter("Publishing")
+    folder.publish(source, listing)
+
+
+def _see_that_it_fits(folder: ModelFolder, needed_bytes: int) -> None:
+    free = folder.free_bytes()
+    if needed_bytes > free:
+        raise DiskFull(
+            f"{needed_bytes / 2**30:.1f} GiB are still to be fetched and the volume has "
+            f"{free / 2**30:.1f} GiB left: enlarge it, or remove models from it"
+        )
