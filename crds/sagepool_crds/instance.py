@@ -10,7 +10,7 @@ from sagepool_crds.meta import ApiModel, Condition, KubernetesObject, Time
 from sagepool_crds.pool import EngineType, Role
 from sagepool_crds.space import EmbeddingSpace
 
-Phase: TypeAlias = Literal["Pending", "Loading", "Ready", "Draining", "Failed"]
+Phase: TypeAlias = Literal["Pending", "Downloading", "Loading", "Ready", "Draining", "Failed"]
 
 Url: TypeAlias = Annotated[
     str,

@@ -21,6 +21,8 @@ SCALE_MANAGER: Final = "sagepool-scale"
 POOL_LABEL: Final = "sagepool.dev/pool"
 GROUP_LABEL: Final = "sagepool.dev/group"
 ROLE_LABEL: Final = "sagepool.dev/role"
+DOWNLOAD_LABEL: Final = "sagepool.dev/download"
+"""On the pod of a download: the name of its Job."""
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 
@@ -54,6 +56,7 @@ ROUTER_READY: Final = "RouterReady"
 SCHEDULED: Final = "Scheduled"
 CLOUD_REACHABLE: Final = "CloudReachable"
 MODELS_FIT: Final = "ModelsFit"
+MODELS_CACHED: Final = "ModelsCached"
 
 # Condition types of an instance (Ready too).
 ENGINE_READY: Final = "EngineReady"
@@ -67,6 +70,7 @@ CONDITIONS: Final = frozenset(
         SCHEDULED,
         CLOUD_REACHABLE,
         MODELS_FIT,
+        MODELS_CACHED,
         ENGINE_READY,
         ROUTABLE,
     }
@@ -82,3 +86,13 @@ def router_name(pool: str) -> str:
 def group_name(pool: str, group: str) -> str:
     """Name of the Deployment that runs a group's engines."""
     return f"{pool}-{group}"
+
+
+def download_name(pool: str, key: str) -> str:
+    """Name of the Job that fetches a model; `key` tells it from the pool's others."""
+    return f"{pool}-model-{key}"
+
+
+def claim_name(pool: str) -> str:
+    """Name of the claim that is made for a pool's models, when the pool gives none."""
+    return f"{pool}-models"

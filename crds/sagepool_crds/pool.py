@@ -1,15 +1,16 @@
 """InferencePool: the chat and embedding engines that a person wants behind one address."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from sagepool_crds.cache import Cache, ModelCache
 from sagepool_crds.cloud import Cloud, Source
 from sagepool_crds.environment import EnvVar
 from sagepool_crds.fields import KeyReference, LabelName, Name, ObjectName, Port, Price, Quantity
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
+from sagepool_crds.resources import Resources
 from sagepool_crds.rollout import Rollout
 from sagepool_crds.scaling import Scaling
 from sagepool_crds.scheduling import Scheduling
@@ -236,19 +237,6 @@ class Group(ApiModel):
         return (("llm", self.model), *((("embedding", second),) if second is not None else ()))
 
 
-class Resources(ApiModel):
-    """Resource requests and limits of a container."""
-
-    requests: Mapping[Annotated[str, StringConstraints(max_length=253)], Quantity] = Field(
-        default_factory=dict, max_length=16
-    )
-    """What the scheduler sets aside."""
-    limits: Mapping[Annotated[str, StringConstraints(max_length=253)], Quantity] = Field(
-        default_factory=dict, max_length=16
-    )
-    """What the container may take at most."""
-
-
 class Service(ApiModel):
     """The router's Service."""
 
@@ -319,6 +307,8 @@ class InferencePoolSpec(ApiModel):
     """The endpoint in front of them."""
     cloud: Cloud | None = None
     """A provider that answers where the pool's own engines do not."""
+    cache: Cache | None = None
+    """A volume for the models. Left out: each engine pod fetches its model for itself."""
 
 
 class ModelStatus(ApiModel):
@@ -337,6 +327,8 @@ class ModelStatus(ApiModel):
     space: ModelSpace | None = None
     """The embedding space of all instances that serve it: the one first seen. An instance in
     another space gets no requests."""
+    cache: ModelCache | None = None
+    """How far it is on its way into the cache; left out where it is not cached."""
 
 
 class GroupStatus(ApiModel):
@@ -363,7 +355,8 @@ class InferencePoolStatus(ApiModel):
         default_factory=list, max_length=16, json_schema_extra=list_map("type")
     )
     """Ready, Progressing, RouterReady, Scheduled and, where requests may go to a provider,
-    CloudReachable; where a group says how much memory its GPUs have, ModelsFit."""
+    CloudReachable; where a group says how much memory its GPUs have, ModelsFit; where models are
+    cached, ModelsCached."""
     endpoint: str = ""
     """Base URL for OpenAI clients in the cluster."""
     models: list[ModelStatus] = Field(default_factory=list, json_schema_extra=list_map("name"))

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from sagepool_crds.markers import SAYS
 from sagepool_crds.meta import ApiModel as _ApiModel
-from sagepool_crds.pool import Resources as PodResources
+from sagepool_crds.resources import Resources as PodResources
 
 
 class Value(_ApiModel):

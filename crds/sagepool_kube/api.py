@@ -42,6 +42,8 @@ EVENTS: Final = Kind("events.k8s.io", "v1", "Event", "events")
 DEPLOYMENTS: Final = Kind("apps", "v1", "Deployment", "deployments")
 ROLES: Final = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDINGS: Final = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+JOBS: Final = Kind("batch", "v1", "Job", "jobs")
+PERSISTENT_VOLUME_CLAIMS: Final = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 LEASES: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 POD_DISRUPTION_BUDGETS: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 

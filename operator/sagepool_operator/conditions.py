@@ -19,6 +19,9 @@ from sagepool_operator.instance_conditions import REFUSALS, Judgement
 from sagepool_operator.problems import NOT_MOUNTED, Problem, first
 from sagepool_operator.sizing import GroupFit
 
+DOWNLOADING: Final = "Downloading"
+"""Reason of ModelsCached while nothing is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
@@ -69,6 +72,8 @@ class PoolFacts:
     """Whether the provider can be reached; None where none is asked, or not yet."""
     fit: Judgement | None = None
     """Whether models fit into their GPUs; None where no group says how much memory those have."""
+    caching: Judgement | None = None
+    """Whether the models are in the cache; None where nothing is cached."""
     unmapped: tuple[str, ...] = ()
     """Models that the provider does not answer for."""
     taken: tuple[str, ...] = ()
@@ -108,6 +113,14 @@ def _group_problem(facts: PoolFacts) -> Judgement | None:
     return Judgement(False, problems[0].reason, "; ".join(p.message for p in problems))
 
 
+def _not_cached(facts: PoolFacts) -> Judgement | None:
+    """What keeps a model from its cache; that it is on its way passes by itself."""
+    caching = facts.caching
+    if caching is None or caching.is_true or caching.reason == DOWNLOADING:
+        return None
+    return caching if any(group.is_short for group in facts.groups) else None
+
+
 def _refused_elsewhere(facts: PoolFacts) -> Judgement | None:
     for instance in facts.elsewhere:
         if instance.ready.reason in REFUSALS:
@@ -140,6 +153,7 @@ READY_CHECKS: Final[Sequence[_PoolCheck]] = (
     _name_taken,
     _write_refused,
     _suspended,
+    _not_cached,
     _group_problem,
     _refused_elsewhere,
     _router_absent,

@@ -17,7 +17,8 @@ _MIN_LEASE_S: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Container images that pods get when their group names none, and how ours is pulled."""
+    """Where pods come from: container images for groups that name none, how ours is pulled, and the
+    hub."""
 
     own: str
     """Our programs: the router and the simulator."""
@@ -28,6 +29,8 @@ class Images:
     """Of our own image."""
     pull_secrets: tuple[str, ...] = ()
     """For our own image: Secrets with registry credentials, in each pool's namespace."""
+    hub: str = ""
+    """Address of the hub that models are cached from; empty: the public one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Settings:
 
     images: Images
     """From IMAGE (required), IMAGE_PULL_POLICY, IMAGE_PULL_SECRETS, VLLM_IMAGE, TEI_GPU_IMAGE and
-    TEI_CPU_IMAGE."""
+    TEI_CPU_IMAGE; its hub from HUB."""
     namespace: str | None = None
     """NAMESPACE: watch this one only; unset or empty: all."""
     lease: LeaseName | None = None
@@ -77,7 +80,8 @@ class Settings:
     resync_s: float = 600.0
     """RESYNC_SECONDS: every pool is looked at again so often, though nothing seems to change."""
     hub: str = "https://huggingface.co"
-    """HUB: where config.json of models is read, for groups with gpu.memory; none: nowhere."""
+    """HUB: where models are cached from, and where config.json is read for groups with gpu.memory.
+    none: nothing is read, and models come from the public hub."""
     probe: ProbeIntervals = ProbeIntervals()
     """From PROBE_STARTING_SECONDS, PROBE_READY_SECONDS, PROBE_TIMEOUT_SECONDS, PROBE_FAILURES
     and PROBE_PROVIDER_SECONDS."""
@@ -97,6 +101,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     reader = _Reader(environ)
     defaults = Settings(images=Images(own=reader.text("IMAGE")))
+    hub = reader.address("HUB", defaults.hub)
     settings = Settings(
         images=Images(
             own=defaults.images.own,
@@ -105,13 +110,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             tei_cpu=reader.text("TEI_CPU_IMAGE", defaults.images.tei_cpu),
             pull_policy=reader.choice("IMAGE_PULL_POLICY", ("IfNotPresent", "Always", "Never")),
             pull_secrets=reader.object_names("IMAGE_PULL_SECRETS"),
+            hub=hub,
         ),
         namespace=reader.text("NAMESPACE", "") or None,
         lease=reader.lease("LEASE"),
         lease_s=reader.whole("LEASE_SECONDS", defaults.lease_s, least=_MIN_LEASE_S),
         workers=reader.whole("WORKERS", defaults.workers),
         resync_s=reader.seconds("RESYNC_SECONDS", defaults.resync_s),
-        hub=reader.address("HUB", defaults.hub),
+        hub=hub,
         probe=ProbeIntervals(
             starting_s=reader.seconds("PROBE_STARTING_SECONDS", defaults.probe.starting_s),
             ready_s=reader.seconds("PROBE_READY_SECONDS", defaults.probe.ready_s),

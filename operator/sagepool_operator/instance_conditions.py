@@ -48,6 +48,8 @@ class InstanceFacts:
     """None before the first probe."""
     rival: str
     """Who serves its model name in another role, in words; empty when nobody does."""
+    awaits_model: bool = False
+    """Its pod waits until its model is in the cache."""
     strange_space: str = ""
     """How its embeddings differ from those of its pool, in words; empty when they do not."""
 
@@ -95,6 +97,16 @@ def _pod_problem(facts: InstanceFacts) -> _Finding | None:
         return None
     waits = facts.problem.reason == "Unschedulable"
     return _Finding("Pending" if waits else "Failed", facts.problem.reason, facts.problem.message)
+
+
+def _downloading(facts: InstanceFacts) -> _Finding | None:
+    if not facts.awaits_model:
+        return None
+    return _Finding(
+        "Downloading",
+        "ModelNotCached",
+        "its pod waits until its model is in the cache: see the pool's condition ModelsCached",
+    )
 
 
 def _starting(facts: InstanceFacts) -> _Finding | None:
@@ -165,6 +177,7 @@ def _drained(facts: InstanceFacts) -> _Finding | None:
 
 ENGINE_CHECKS: Final[Sequence[_InstanceCheck]] = (
     _pod_problem,
+    _downloading,
     _starting,
     _not_probed,
     _no_address,

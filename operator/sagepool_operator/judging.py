@@ -11,6 +11,7 @@ from sagepool_crds.meta import ConditionStatus, find_condition, is_true
 from sagepool_crds.pool import Group, InferencePool, Role
 from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import DEPLOYMENTS, Object
+from sagepool_operator import downloads
 from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud, judge_fit
 from sagepool_operator.drift import digest
 from sagepool_operator.instance_conditions import (
@@ -119,6 +120,7 @@ def pool_facts(
         provider=_provider(pool),
         cloud=_judge_cloud(pool, observed.provider),
         fit=_judge_fit(pool, observed),
+        caching=downloads.judge_caching(pool, downloads.judge_downloads(pool, observed)),
         unmapped=tuple(dict.fromkeys(_unmapped(pool))),
         taken=tuple(taken),
         refused=observed.refused,
@@ -191,6 +193,7 @@ def _judge(
             drain=instance.spec.drain,
             problem=find_problem(pod, _workload(observed.pool, pod.group)) if pod else None,
             is_elsewhere=not seen.pod_uid,
+            awaits_model=pod is not None and pod.awaits_model,
             is_starting=pod is not None and not _is_up(pod, instance.spec.endpoints),
             probed=_probed(report),
             rival="" if seen.pod_uid else _rival(seen, claims, observed.key.name),

@@ -96,6 +96,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressTarget:
+    """A download to ask how far it is."""
+
+    uid: str
+    """Of its pod."""
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One step towards what the pool's spec says. Empty when everything is as it should be."""
 
@@ -106,6 +115,8 @@ class Plan:
     """Pods that count as ready from now on."""
     targets: tuple[Target, ...] = ()
     """Every engine to probe from now on, not only new ones."""
+    downloads: tuple[ProgressTarget, ...] = ()
+    """Every download to ask how far it is from now on."""
     provider: str = ""
     """Address of the cloud provider to ask from now on; empty: none."""
     models: tuple[HubModel, ...] = ()

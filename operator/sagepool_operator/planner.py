@@ -19,6 +19,8 @@ from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import (
     DEPLOYMENTS,
     INSTANCES,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
     POD_DISRUPTION_BUDGETS,
     POOLS,
     ROLE_BINDINGS,
@@ -28,10 +30,19 @@ from sagepool_kube.api import (
     Kind,
     Object,
 )
-from sagepool_operator import judging, recorded, transitions
+from sagepool_operator import downloads, judging, recorded, transitions
 from sagepool_operator.autoscaling.replicas import Replicas, hand_over, replicas_of
 from sagepool_operator.autoscaling.scene import ScaledGroup, Scene
-from sagepool_operator.builders import disruption, engines, identity, instance, podspec, router
+from sagepool_operator.builders import (
+    cache,
+    disruption,
+    engines,
+    identity,
+    instance,
+    podspec,
+    router,
+)
+from sagepool_operator.caching import downloads_of, folder_of, made_claim_of
 from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
@@ -61,7 +72,8 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     taken = (*children.taken, *_taken_instances(pool, observed))
     desired = {group: found.count for group, found in replicas.items()}
     facts = judging.pool_facts(pool, observed, judged, taken, desired)
-    status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, now)
+    cached = downloads.model_caches(pool, downloads.judge_downloads(pool, observed))
+    status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, cached, now)
     statuses = _instance_statuses(observed, judged)
     if differs(pool.status, status):
         meta = pool.metadata
@@ -75,6 +87,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         gates=tuple(_gates(observed, judged, now)),
         targets=tuple(_targets(observed)),
         routers=_routers_to_ask(observed, judged),
+        downloads=tuple(downloads.progress_targets(observed)),
         provider=judging.provider_to_ask(pool),
         models=models_to_size(pool),
         scene=_scene(pool, observed, judged, replicas),
@@ -89,6 +102,8 @@ def child_keys(pool: InferencePool) -> tuple[ChildKey, ...]:
     workloads = [router_name, *(_deployment_of(pool, group).name for group in pool.spec.groups)]
     return (
         *(ChildKey(kind, router_name) for kind in router_kinds),
+        *((ChildKey(PERSISTENT_VOLUME_CLAIMS, claim),) if (claim := made_claim_of(pool)) else ()),
+        *(ChildKey(JOBS, download.name) for download in downloads_of(pool)),
         *(ChildKey(kind, n) for n in workloads for kind in (DEPLOYMENTS, POD_DISRUPTION_BUDGETS)),
     )
 
@@ -108,6 +123,11 @@ def wanted_children(
     yield ROLES, role
     yield ROLE_BINDINGS, binding
     yield SERVICES, router.build_service(pool)
+    claim = cache.build_claim(pool)
+    if claim is not None:
+        yield PERSISTENT_VOLUME_CLAIMS, claim
+    for download in downloads_of(pool):
+        yield JOBS, cache.build_job(pool, download, images)
     yield DEPLOYMENTS, router.build_deployment(pool, images)
     labels, selector = identity.router_labels(pool), identity.router_selector(pool)
     name = names.router_name(pool.metadata.name)
@@ -135,7 +155,7 @@ def _templates(
             live = observed.children.get(_deployment_of(pool, group))
             template = recorded.recall(live, recorded.group_digest(pool, group))
         if template is None:
-            engine = build_engine(group, images)
+            engine = build_engine(group, images, folder_of(pool, group))
             template = podspec.build_template(pool, group, engine, images)
         templates[group.name] = template
     return templates
@@ -201,12 +221,16 @@ def _sort_children(
     applies, taken, keys = [], [], set()
     for kind, obj in wanted:
         key = ChildKey(kind, obj["metadata"]["name"])
-        keys.add(key)
         live = observed.children.get(key)
+        if kind == JOBS and live is not None and cache.is_outdated(obj, live):
+            continue  # it goes as one that is not wanted, and is made anew
+        keys.add(key)
+        if live is not None and _is_left_alone(pool, kind, live):
+            continue
         sealed = seal(obj)
         if live is None:
             applies.append(Apply(kind, sealed, transitions.of_child(pool, kind, sealed, None)))
-        elif not identity.is_owned_by(live, pool.metadata.uid):
+        elif not _is_ours(pool, kind, live):
             taken.append(f"{key} is there already{_owner_in_words(live)}")
         elif not _is_leaving(live) and has_drifted(sealed, live):
             if kind == DEPLOYMENTS and "replicas" not in sealed["spec"]:
@@ -228,6 +252,21 @@ def _sort_children(
         and not _is_leaving(live)
     ]
     return _Children(tuple(applies), tuple(deletes), tuple(taken))
+
+
+def _is_left_alone(pool: InferencePool, kind: Kind, live: Object) -> bool:
+    """Whether it does for the pool as it is, whoever has made it."""
+    if kind == PERSISTENT_VOLUME_CLAIMS:
+        return not _is_ours(pool, kind, live)
+    # A Job's template can never change.
+    return kind == JOBS and _is_ours(pool, kind, live)
+
+
+def _is_ours(pool: InferencePool, kind: Kind, live: Object) -> bool:
+    if kind == PERSISTENT_VOLUME_CLAIMS:  # it has no owner, for it outlives the pool
+        labels: Mapping[str, str] = live["metadata"].get("labels") or {}
+        return labels.get(names.POOL_LABEL) == pool.metadata.name
+    return identity.is_owned_by(live, pool.metadata.uid)
 
 
 def _hand_over(live: Object) -> Iterator[Apply]:

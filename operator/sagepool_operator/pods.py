@@ -7,6 +7,7 @@ from typing import Any
 
 from sagepool_crds import names
 from sagepool_kube.api import Object
+from sagepool_operator.builders.cache import WAIT_CONTAINER
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class PodFacts:
     has_gate: bool = False
     """It is not ready before its routable gate is opened."""
     is_gate_open: bool = False
+    awaits_model: bool = False
+    """It waits until its model is in the cache."""
     blocked_by: str = ""
     """The init container that the main one waits for and that does not run; `waiting`, `last_exit`
     and `restarts` are then its. Empty when there is none."""
@@ -104,6 +107,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         is_ready=_is_true(conditions, "Ready"),
         has_gate=_has_gate(pod),
         is_gate_open=_is_true(conditions, names.ROUTABLE_GATE),
+        awaits_model=_awaits_model(status),
         blocked_by=str(blocking["name"]) if blocking else "",
     )
 
@@ -131,6 +135,13 @@ def _blocking_container(
         return None
     statuses: Iterable[Mapping[str, Any]] = status.get("initContainerStatuses") or ()
     return next((s for s in statuses if "waiting" in (s.get("state") or {})), None)
+
+
+def _awaits_model(status: Mapping[str, Any]) -> bool:
+    statuses: Iterable[Mapping[str, Any]] = status.get("initContainerStatuses") or ()
+    return any(
+        s["name"] == WAIT_CONTAINER and "running" in (s.get("state") or {}) for s in statuses
+    )
 
 
 def _port(pod: Object) -> int:

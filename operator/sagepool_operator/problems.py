@@ -160,6 +160,9 @@ def _advise_on_refusal(said: str, work: Workload) -> str:
         return f"raise the ResourceQuota, or ask for less in {work.subject}"
     if "failed quota" in said:  # it counts something that the pod says nothing about
         return "give the namespace a LimitRange with defaults for what the quota counts"
+    if "violates PodSecurity" in said and "hostPath" in said:
+        level = "pod-security.kubernetes.io/enforce=privileged"
+        return f"take cache.type pvc, or label the namespace {level}: hostPath needs it"
     if "violates PodSecurity" in said:
         level = "pod-security.kubernetes.io/enforce=baseline"
         return f"label the namespace {level}: engines run as the user of their image"

@@ -13,9 +13,9 @@ from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
 from sagepool_operator.fit import ModelConfig
-from sagepool_operator.plan import Plan, Target
+from sagepool_operator.plan import Plan, ProgressTarget, Target
 from sagepool_operator.planner import child_keys, plan
-from sagepool_operator.reports import ProviderReport, Reports
+from sagepool_operator.reports import ProgressReport, ProviderReport, Reports
 from sagepool_operator.routability.answers import Answers
 from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
@@ -60,6 +60,19 @@ class ModelConfigs(Protocol):
         ...
 
 
+class Downloads(Protocol):
+    """Asks downloads how far they are."""
+
+    @property
+    def reports(self) -> Mapping[str, ProgressReport]:
+        """What they have said, by the uid of their pod."""
+        ...
+
+    def track(self, pool: PoolKey, targets: Iterable[ProgressTarget]) -> None:
+        """Ask these downloads of the pool from now on, and no others of it."""
+        ...
+
+
 class Scaler(Protocol):
     """Decides how many engines groups should have."""
 
@@ -93,6 +106,7 @@ class Probers:
     hub: ModelConfigs
     tables: Tables
     scaler: Scaler
+    downloads: Downloads
 
     def find(self, pool: PoolKey) -> Findings:
         """What is known for a pool."""
@@ -102,6 +116,7 @@ class Probers:
             self.hub.configs,
             self.tables.answers(pool),
             self.scaler.decisions(pool),
+            self.downloads.reports,
         )
 
     def follow(self, pool: PoolKey, plan: Plan) -> None:
@@ -110,6 +125,7 @@ class Probers:
         self.providers.track(pool, plan.provider)
         self.hub.track(pool, plan.models)
         self.tables.follow(pool, plan.routers)
+        self.downloads.track(pool, plan.downloads)
 
 
 class Reconciler:

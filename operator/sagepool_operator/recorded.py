@@ -14,6 +14,7 @@ from typing import Any, Final
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import Object
+from sagepool_operator.caching import cache_of, claim_of, download_of
 from sagepool_operator.drift import digest
 
 GROUP_ANNOTATION: Final = "sagepool.dev/group-digest"
@@ -42,7 +43,15 @@ def group_digest(pool: InferencePool, group: Group) -> str:
     if not said.get("rollout"):
         said.pop("rollout", None)  # nothing is left of it that pods know of
     refresh = pool.metadata.annotations.get(names.REFRESH_ANNOTATION, "")
-    return digest({"group": said, "refresh": refresh})
+    return digest({"group": said, "refresh": refresh, **_cache(pool, group)})
+
+
+def _cache(pool: InferencePool, group: Group) -> dict[str, Any]:
+    """Where the group's pods find their model, if not on the hub."""
+    cache = cache_of(pool)
+    if cache is None or download_of(pool, group) is None:
+        return {}
+    return {"cache": [cache.type, claim_of(pool) or cache.path]}
 
 
 def recall(deployment: Object | None, said: str) -> dict[str, Any] | None:

@@ -7,7 +7,9 @@ changes write nothing and wake nobody.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import Field
 
 from sagepool_crds import names
 from sagepool_crds.instance import InferenceInstanceStatus, Load, ModelFacts
@@ -152,3 +154,16 @@ def advance_provider(
     failures = old.failures + 1 if old is not None else 1
     is_forgiven = old is not None and not old.error and failures < tolerance
     return ProviderReport(base_url, "" if is_forgiven else error, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """How far a download is, as it tells it itself."""
+
+    bytes_done: Annotated[int, Field(validation_alias="bytes", ge=0)]
+    """Fetched and kept."""
+    bytes_total: Annotated[int, Field(validation_alias="totalBytes", ge=0)]
+    """0 while it is not known."""
+    bytes_per_second: Annotated[int, Field(validation_alias="bytesPerSecond", ge=0)]
+    remaining_s: Annotated[int | None, Field(validation_alias="remainingSeconds", ge=0)] = None
+    """At this speed."""

@@ -13,6 +13,8 @@ from sagepool_crds.meta import PoolKey
 from sagepool_crds.pool import InferencePool
 from sagepool_kube.api import (
     DEPLOYMENTS,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
     POD_DISRUPTION_BUDGETS,
     ROLE_BINDINGS,
     ROLES,
@@ -28,7 +30,7 @@ from sagepool_operator.errors import ReconcileError
 from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
-from sagepool_operator.reports import ProviderReport, Reports
+from sagepool_operator.reports import ProgressReport, ProviderReport, Reports
 from sagepool_operator.routability.answers import Answers
 from sagepool_operator.sizing import HubModel
 
@@ -39,6 +41,8 @@ CHILD_KINDS: Final[tuple[Kind, ...]] = (
     ROLES,
     ROLE_BINDINGS,
     SERVICES,
+    PERSISTENT_VOLUME_CLAIMS,
+    JOBS,
     DEPLOYMENTS,
     POD_DISRUPTION_BUDGETS,
 )
@@ -73,6 +77,8 @@ class Findings:
     """What routers say that they send to; empty when none was asked."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """What the autoscaler has decided and is not done yet, by group."""
+    progress: Mapping[str, ProgressReport] = field(default_factory=dict)
+    """Of downloads, by the uid of their pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Observed:
     """Objects that carry the pool's label, and those that bear a name that the pool needs."""
     pods: tuple[PodFacts, ...] = ()
     """Engine and router pods."""
+    downloads: tuple[PodFacts, ...] = ()
+    """Pods that fetch models; their group is the name of their Job."""
     instances: tuple[SeenInstance, ...] = ()
     reports: Reports = field(default_factory=dict)
     provider: ProviderReport | None = None
@@ -96,6 +104,8 @@ class Observed:
     """What routers say that they send to; empty when none was asked."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """What the autoscaler has decided and is not done yet, by group."""
+    progress: Mapping[str, ProgressReport] = field(default_factory=dict)
+    """Of downloads, by the uid of their pod."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -170,12 +180,18 @@ async def observe(
             for pod in cache.pods(key)
             if is_controlled_by(pod, "ReplicaSet")
         ),
+        downloads=tuple(
+            read_pod(pod, names.DOWNLOAD_LABEL)
+            for pod in cache.pods(key)
+            if is_controlled_by(pod, JOBS.kind)
+        ),
         instances=tuple(_read_instances(cache.instances(key))),
         reports=findings.reports,
         provider=findings.provider,
         configs=findings.configs,
         answers=findings.answers,
         decisions=findings.decisions,
+        progress=findings.progress,
     )
 
 

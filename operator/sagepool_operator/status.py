@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 from sagepool_crds import names
+from sagepool_crds.cache import ModelCache
 from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus, ModelFacts
 from sagepool_crds.meta import Condition, ConditionStatus, set_condition
 from sagepool_crds.pool import (
@@ -107,9 +108,10 @@ def pool_status(
     endpoint: str,
     judged: Sequence[JudgedInstance],
     spaces: Mapping[str, ModelSpace],
+    cached: Mapping[str, ModelCache],
     now: datetime,
 ) -> InferencePoolStatus:
-    """The status of the pool."""
+    """The status of the pool; `cached` is how far its models are on their way into the cache."""
     groups = [
         GroupStatus(
             name=group.name,
@@ -120,7 +122,7 @@ def pool_status(
         )
         for group in facts.groups
     ]
-    models = _models(pool, facts, judged, spaces)
+    models = _models(pool, facts, judged, spaces, cached)
     desired = sum(g.desired for g in groups) + len(facts.elsewhere)
     ready = sum(g.ready for g in groups) + sum(i.ready.is_true is True for i in facts.elsewhere)
     return InferencePoolStatus(
@@ -134,6 +136,7 @@ def pool_status(
                 names.SCHEDULED: conditions.judge_scheduled(facts),
                 **({names.CLOUD_REACHABLE: facts.cloud} if facts.cloud is not None else {}),
                 **({names.MODELS_FIT: facts.fit} if facts.fit is not None else {}),
+                **({names.MODELS_CACHED: facts.caching} if facts.caching is not None else {}),
             },
             pool.metadata.generation,
             now,
@@ -185,6 +188,7 @@ def _models(
     facts: PoolFacts,
     judged: Sequence[JudgedInstance],
     spaces: Mapping[str, ModelSpace],
+    cached: Mapping[str, ModelCache],
 ) -> list[ModelStatus]:
     """Models in the order of the groups, then those that only instances elsewhere serve."""
     roles: dict[str, Role] = {}
@@ -215,6 +219,7 @@ def _models(
             desired=desired[name],
             source=_source(pool, name, ready[name]),
             space=spaces.get(name),
+            cache=cached.get(name),
         )
         for name, role in roles.items()
     ]

@@ -21,6 +21,7 @@ from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
 from sagepool_operator.hub import HubReader
 from sagepool_operator.prober import Prober
+from sagepool_operator.progress import ProgressReader
 from sagepool_operator.providers import ProviderProber
 from sagepool_operator.queue import WorkQueue
 from sagepool_operator.reconciler import Probers, Reconciler
@@ -63,7 +64,15 @@ class Term:
         self._hub = HubReader(client, settings.hub, self._queue.add)
         self._tables = RouterTables(client, self._queue.add)
         self._scaler = Autoscaler(client, self._queue.add, now=now, clock=clock)
-        probers = Probers(self._prober, self._providers, self._hub, self._tables, self._scaler)
+        self._downloads = ProgressReader(client, self._queue.add)
+        probers = Probers(
+            self._prober,
+            self._providers,
+            self._hub,
+            self._tables,
+            self._scaler,
+            self._downloads,
+        )
         self._reconciler = Reconciler(cache, api, executor, probers, settings.images, now)
         self.last_success: datetime | None = None
         """When a pool was last reconciled."""
@@ -91,6 +100,7 @@ class Term:
             await self._hub.close()
             await self._tables.close()
             await self._scaler.close()
+            await self._downloads.close()
 
     async def _reconcile(self, key: PoolKey) -> float | None:
         again_s = await self._reconciler.reconcile(key)

@@ -7,6 +7,7 @@ from sagepool_crds import meta, names
 from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus
 from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, POOLS, Kind, Object
+from sagepool_operator.conditions import DOWNLOADING
 from sagepool_operator.drift import APPLIED_ANNOTATION
 from sagepool_operator.instance_conditions import REFUSALS
 from sagepool_operator.plan import ChildKey, Event, EventType
@@ -18,9 +19,24 @@ _WAITING: Final = frozenset({"RouterNotReady", "EnginesNotReady"})
 
 def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
     """The Ready condition has turned or has a new reason; the provider has gone or is back; models
-    do not fit, or do at last."""
+    do not fit, or do at last; models are fetched into the cache, or are there."""
     lost = (_of_loss(pool, new, type_) for type_ in (names.CLOUD_REACHABLE, names.MODELS_FIT))
-    return (*_of_ready(pool, new), *(event for events in lost for event in events))
+    found = (event for events in lost for event in events)
+    return (*_of_ready(pool, new), *found, *_of_caching(pool, new))
+
+
+def _of_caching(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
+    """Models are being fetched, something keeps them from the cache, or they are there."""
+    old = meta.find_condition(pool.status.conditions, names.MODELS_CACHED)
+    now = meta.find_condition(new.conditions, names.MODELS_CACHED)
+    ready = meta.find_condition(new.conditions, names.READY)
+    if now is None or (old is not None and old.reason == now.reason):
+        return ()
+    if ready is not None and ready.reason == now.reason:
+        return ()  # it has been told as the reason of the whole pool
+    is_fine = now.status == "True" or now.reason == DOWNLOADING
+    type_: EventType = "Normal" if is_fine else "Warning"
+    return (_event(pool, POOLS, type_, now.reason, "Fetch", now.message),)
 
 
 def _of_ready(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:

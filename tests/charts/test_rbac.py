@@ -24,6 +24,8 @@ EXPECTED: Final[dict[tuple[str, str], set[str]]] = {
     ("sagepool.dev", "inferenceinstances"): _OWN,
     ("sagepool.dev", "inferenceinstances/status"): {"patch"},
     ("apps", "deployments"): _OF_A_GROUP,
+    ("batch", "jobs"): _OF_A_GROUP,
+    ("", "persistentvolumeclaims"): _OWN,
     ("", "services"): _OWN,
     ("", "serviceaccounts"): _OWN,
     ("rbac.authorization.k8s.io", "roles"): _OWN,

@@ -168,6 +168,11 @@ def replica_failure(status: str, message: str) -> dict[str, str]:
             "label the namespace pod-security.kubernetes.io/enforce=baseline",
         ),
         (
+            'pods "rag-chat-1" is forbidden: violates PodSecurity "baseline:latest": '
+            'hostPath volumes (volume "models")',
+            "take cache.type pvc, or label the namespace",
+        ),
+        (
             'pods "rag-chat-1" is forbidden: maximum memory usage per Container is 1Gi.',
             "change the policy of the namespace",
         ),

@@ -30,6 +30,11 @@ LOSSES: Final[tuple[Loss, ...]] = get_args(Loss)
 CHAT: Final = group_object(replicas=1)
 EMBED: Final = group_object(name="embed", role="embedding", model={"name": "bge-m3"}, replicas=1)
 SCALED_BY_OTHERS: Final = group_object(replicas=None, scaling={"mode": "external"})
+REAL: Final = group_object(
+    engine={"type": "vllm"}, model={"name": "m", "uri": "hf://o/m"}, replicas=1
+)
+OTHER_MODEL: Final = {"name": "m", "uri": "hf://o/other"}
+CACHE: Final = {"type": "pvc", "size": "1Gi"}
 SCALED: Final = group_object(
     replicas=None, scaling={"minReplicas": 2, "maxReplicas": 4, "target": {"inFlight": 8}}
 )
@@ -76,6 +81,10 @@ def scale_up_behind_routers(world: World) -> None:
 ROLL: Final = {"model": {"name": "other"}, "engine": {"type": "simulator", "port": 9000}}
 STORIES: Final = {
     "create": Story(None, become(CHAT, EMBED), 2),
+    "cache a model": Story(spec(REAL), become(REAL, cache=CACHE), 1),
+    "fetch another model": Story(
+        spec(REAL, cache=CACHE), become({**REAL, "model": OTHER_MODEL}, cache=CACHE), 1
+    ),
     "roll": Story(spec(CHAT, EMBED), become({**CHAT, **ROLL}, EMBED), 2),
     "scale up": Story(spec(CHAT), become({**CHAT, "replicas": 3}), 3),
     "scale down": Story(spec({**CHAT, "replicas": 3}), become(CHAT), 1),

@@ -18,8 +18,17 @@ from sagepool_crds import names
 from sagepool_crds.admission import Refused, admit
 from sagepool_crds.crd import build_crds
 from sagepool_crds.instance import InferenceInstance
-from sagepool_kube.api import DEPLOYMENTS, POD_DISRUPTION_BUDGETS, POOLS, SERVICES, Object
+from sagepool_kube.api import (
+    DEPLOYMENTS,
+    JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
+    POD_DISRUPTION_BUDGETS,
+    POOLS,
+    SERVICES,
+    Object,
+)
 from sagepool_operator.autoscaling.decision import Decision
+from sagepool_operator.caching import claim_of
 from sagepool_operator.fit import ModelConfig
 from sagepool_operator.sizing import HubModel
 from sagepool_operator.snapshot import CHILD_KINDS
@@ -71,6 +80,7 @@ PODS: Final = ("pods",)
 MORE_PODS: Final = ("number of pods", "status", "conditions", *OF_INSTANCES)
 HUB: Final = ("models asked for", "conditions")
 SCALER: Final = ("autoscaler",)
+CACHE: Final = ("cache",)
 ROUTING: Final = ("routing",)
 SIMULATOR_LOADS_NOTHING: Final = "the simulator downloads nothing: remove embeddingModel.revision"
 
@@ -122,15 +132,15 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     ),
     "groups[].engine.port": _("groups.0.engine.port", 8001, *PODS, *OF_INSTANCES),
     "groups[].model.uri": _(
-        "groups.0.model.uri", "hf://Qwen/Other", "models asked for", "conditions", *PODS
+        "groups.0.model.uri", "hf://Qwen/Other", "models asked for", "conditions", *CACHE, *PODS
     ),
     "groups[].model.name": _("groups.0.model.name", "other", "status", *PODS, *OF_INSTANCES),
     "groups[].model.aliases[]": _("groups.0.model.aliases.0", "other", *ROUTING),
     "groups[].model.revision": _(
-        "groups.0.model.revision", "next", "models asked for", "conditions", *PODS
+        "groups.0.model.revision", "next", "models asked for", "conditions", *CACHE, *PODS
     ),
-    "groups[].model.tokenSecret.name": _("groups.0.model.tokenSecret.name", "other", *PODS),
-    "groups[].model.tokenSecret.key": _("groups.0.model.tokenSecret.key", "other", *PODS),
+    "groups[].model.tokenSecret.name": _("groups.0.model.tokenSecret.name", "other", *CACHE),
+    "groups[].model.tokenSecret.key": _("groups.0.model.tokenSecret.key", "other", *CACHE),
     "groups[].embeddingModel.uri": _("groups.1.embeddingModel.uri", "hf://BAAI/other", *PODS),
     "groups[].embeddingModel.name": _(
         "groups.1.embeddingModel.name", "other", "pods", "status", *ROUTING
@@ -206,6 +216,18 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     "router.service.port": _("router.service.port", 8080, "service", "status"),
     "router.resources.requests.*": _("router.resources.requests.cpu", "1", "router pods"),
     "router.resources.limits.*": _("router.resources.limits.memory", "2Gi", "router pods"),
+    "cache.type": _(
+        "cache", {"type": "hostPath", "path": "/mnt/models"}, "conditions", *CACHE, *PODS
+    ),
+    "cache.claimName": _("cache.claimName", "other", "conditions", *CACHE, *PODS),
+    "cache.size": _("cache.size", "300Gi", *CACHE),
+    "cache.storageClassName": Refusal(
+        "cache.storageClassName", "slow", "a claim's storageClassName cannot change"
+    ),
+    "cache.accessMode": Refusal(
+        "cache.accessMode", "ReadWriteOnce", "a claim's accessMode cannot change"
+    ),
+    "cache.path": Refusal("cache.path", "/mnt/models", "path is the folder of type hostPath"),
     "cloud.baseUrl": _(
         "cloud.baseUrl", "https://other.example.com/v1", "conditions", "provider asked", *ROUTING
     ),
@@ -281,6 +303,8 @@ def objects(world: World) -> dict[str, dict[str, Any]]:
         for one in world.kube.all(kind):
             for count in ("resourceVersion", "generation"):
                 del one["metadata"][count]
+            if kind == JOBS:  # what can never change is made anew
+                del one["metadata"]["uid"]
             found[f"{kind.kind} {one['metadata']['name']}"] = one
     status = found[THE_POOL]["status"]
     for observed in (status, *status["conditions"]):
@@ -288,6 +312,14 @@ def objects(world: World) -> dict[str, dict[str, Any]]:
     for one in found.values():
         one.get("status", {}).pop("observedGeneration", None)
     return found
+
+
+def claims(world: World) -> list[dict[str, Any]]:
+    """Claims that the pool uses: those that it has used are left behind."""
+    used = {claim_of(world.pool)}
+    return [
+        one for one in world.kube.all(PERSISTENT_VOLUME_CLAIMS) if one["metadata"]["name"] in used
+    ]
 
 
 def look(world: World) -> dict[str, str]:
@@ -314,6 +346,10 @@ def look(world: World) -> dict[str, str]:
             "router pods": router["template"],
             "number of router pods": router["replicas"],
             "service": [one["spec"] for one in world.kube.all(SERVICES)],
+            "cache": {
+                **{one["metadata"]["name"]: one["spec"] for one in world.kube.all(JOBS)},
+                **{claim["metadata"]["name"]: claim["spec"] for claim in claims(world)},
+            },
             "instances": specs,
             "status": leaves({"status": status}),
             "conditions": leaves({"conditions": conditions}),
@@ -360,7 +396,9 @@ async def test_another_value_has_its_effect_and_the_former_one_takes_it_back(fie
     world.apply_pool(**spec)
     await world.settle()
     assert look(world) == before
-    if field == "groups[].name":  # a group of another name is another group
+    if field == "cache.claimName":  # a claim is never deleted
+        assert objects(world).keys() == had.keys() | {"PersistentVolumeClaim other"}
+    elif field == "groups[].name":  # a group of another name is another group
         assert objects(world).keys() == had.keys()
     else:
         assert in_any_order(objects(world)) == in_any_order(had)

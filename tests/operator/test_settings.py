@@ -18,7 +18,13 @@ IMAGE = {"SAGEPOOL_OPERATOR_IMAGE": "own:1"}
 
 
 def test_defaults_follow_from_the_image_alone() -> None:
-    assert read_settings(IMAGE) == Settings(images=Images(own="own:1"))
+    images = Images(own="own:1", hub="https://huggingface.co")
+    assert read_settings(IMAGE) == Settings(images=images)
+
+
+def test_without_a_hub_to_ask_models_are_cached_from_the_public_one() -> None:
+    settings = read_settings({**IMAGE, "SAGEPOOL_OPERATOR_HUB": "none"})
+    assert (settings.hub, settings.images.hub) == ("", "")
 
 
 def test_every_setting_is_read() -> None:

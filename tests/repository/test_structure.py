@@ -37,6 +37,8 @@ PURE = [
         ROOT / "operator" / "sagepool_operator" / f"{name}.py"
         for name in (
             "planner",
+            "caching",
+            "downloads",
             "conditions",
             "instance_conditions",
             "judging",

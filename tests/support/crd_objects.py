@@ -124,6 +124,13 @@ def full_pool_object() -> dict[str, Any]:
             "queue": {"maxRequests": 1000, "maxWaitSeconds": 60},
             "slo": {"chatTtftMs": 1000, "embeddingMs": 200},
         },
+        cache={
+            "type": "pvc",
+            "claimName": "models",
+            "size": "200Gi",
+            "storageClassName": "fast",
+            "accessMode": "ReadWriteMany",
+        },
         cloud={
             "baseUrl": "https://api.example.com/v1",
             "apiKeySecret": _KEY,

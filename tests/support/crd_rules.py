@@ -56,6 +56,10 @@ def _beside_mixed(**second: Any) -> dict[str, Any]:
     return pool
 
 
+def _cache(**fields: Any) -> dict[str, Any]:
+    return pool_object(cache=fields)
+
+
 def _cloud(**fields: Any) -> dict[str, Any]:
     provider = {
         "baseUrl": "https://api.example.com/v1",
@@ -439,6 +443,36 @@ RULES = [
         "spec.router.resources.limits",
         bad=pool_object(router={"resources": {"limits": {"memory": "1 GB"}}}),
         good=pool_object(router={"resources": {"limits": {"memory": "1Gi"}}}),
+    ),
+    Rule(
+        "claimName, size, storageClassName and accessMode belong to type pvc",
+        "spec.cache.type",
+        bad=_cache(type="hostPath", path="/mnt/models", size="10Gi"),
+        good=_cache(type="hostPath", path="/mnt/models"),
+    ),
+    Rule(
+        "type pvc needs a claim: name one in claimName, or give a size to have one made",
+        "spec.cache.type",
+        bad=_cache(type="pvc"),
+        good=_cache(type="pvc", claimName="models"),
+    ),
+    Rule(
+        "storageClassName and accessMode are for a claim that is made: add size",
+        "spec.cache.size",
+        bad=_cache(type="pvc", claimName="models", storageClassName="fast"),
+        good=_cache(type="pvc", size="10Gi", storageClassName="fast"),
+    ),
+    Rule(
+        "path is the folder of type hostPath: set both, or neither",
+        "spec.cache.path",
+        bad=_cache(type="hostPath"),
+        good=_cache(type="none"),
+    ),
+    Rule(
+        "write an absolute path, for example /mnt/models",
+        "spec.cache.path",
+        bad=_cache(type="hostPath", path="/mnt/../etc"),
+        good=_cache(type="hostPath", path="/mnt/models-1/v.2"),
     ),
     Rule(
         "unknown field",

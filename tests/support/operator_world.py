@@ -22,9 +22,9 @@ from sagepool_operator.config import Images
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
 from sagepool_operator.fit import ModelConfig
-from sagepool_operator.plan import Target
+from sagepool_operator.plan import ProgressTarget, Target
 from sagepool_operator.reconciler import Probers, Reconciler
-from sagepool_operator.reports import ProviderReport, Report, TargetKey, advance
+from sagepool_operator.reports import ProgressReport, ProviderReport, Report, TargetKey, advance
 from sagepool_operator.routability.answers import Answers, RouterAnswer
 from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
@@ -131,6 +131,18 @@ class FakeScaler:
         self.scene = scene
 
 
+class FakeDownloads:
+    """Downloads that say what a test says."""
+
+    def __init__(self) -> None:
+        self.reports: dict[str, ProgressReport] = {}
+        """By the uid of the download's pod."""
+        self.asked: tuple[ProgressTarget, ...] = ()
+
+    def track(self, pool: PoolKey, targets: Iterable[ProgressTarget]) -> None:
+        self.asked = tuple(targets)
+
+
 class FakeTables:
     """Routers that say what a test says."""
 
@@ -156,6 +168,7 @@ class World:
     hub: FakeHub = field(default_factory=FakeHub)
     tables: FakeTables = field(default_factory=FakeTables)
     scaler: FakeScaler = field(default_factory=FakeScaler)
+    downloads: FakeDownloads = field(default_factory=FakeDownloads)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -168,7 +181,9 @@ class World:
         cache = DirectCache(self.kube)
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
-        probers = Probers(self.probes, self.providers, self.hub, self.tables, self.scaler)
+        probers = Probers(
+            self.probes, self.providers, self.hub, self.tables, self.scaler, self.downloads
+        )
         return Reconciler(cache, api, executor, probers, self.images, lambda: self.now)
 
     async def settle(self, reconciler: Reconciler | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import DEPLOYMENTS
-from sagepool_operator.builders import identity
+from sagepool_operator.builders import cache, identity
 
 _SETTLE: Final = {"minReadySeconds": 5}
 """A new engine whose pod has no readiness gate (its template is of an earlier version) counts only
@@ -42,7 +42,7 @@ def build_deployment(
                 },
             },
             **({} if template["spec"].get("readinessGates") else _SETTLE),
-            "progressDeadlineSeconds": _load_limit_s(template) + _IMAGE_PULL_S,
+            "progressDeadlineSeconds": _load_limit_s(template) + _IMAGE_PULL_S + _wait_s(template),
             "revisionHistoryLimit": 3,
             "template": dict(template),
         },
@@ -50,6 +50,13 @@ def build_deployment(
     left = {names.REPLICAS_ANNOTATION: "external"} if replicas is None else {}
     deployment["metadata"]["annotations"] = {**notes, **left}
     return deployment
+
+
+def _wait_s(template: Mapping[str, Any]) -> int:
+    """How long its pods may wait for their model."""
+    containers = template["spec"].get("initContainers") or ()
+    waits = any(container["name"] == cache.WAIT_CONTAINER for container in containers)
+    return cache.WAIT_LIMIT_S if waits else 0
 
 
 def _load_limit_s(template: Mapping[str, Any]) -> int:

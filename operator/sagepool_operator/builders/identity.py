@@ -9,6 +9,7 @@ from sagepool_kube.api import Kind, Object
 
 ENGINE: Final = "engine"
 ROUTER: Final = "router"
+CACHE: Final = "cache"
 _MANAGED_BY: Final = "sagepool"
 
 
@@ -38,6 +39,11 @@ def group_labels(pool: InferencePool, group: Group) -> dict[str, str]:
 def router_labels(pool: InferencePool) -> dict[str, str]:
     """Labels of what belongs to the router."""
     return _labels(pool, ROUTER)
+
+
+def cache_labels(pool: InferencePool) -> dict[str, str]:
+    """Labels of what belongs to the cache."""
+    return _labels(pool, CACHE)
 
 
 def child(

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
-from sagepool_operator.builders import identity, registry, security, sidecar
+from sagepool_operator.builders import cache, identity, registry, security, sidecar
+from sagepool_operator.caching import download_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer
 
@@ -20,6 +21,20 @@ def build_template(
     pool: InferencePool, group: Group, engine: EngineContainer, images: Images
 ) -> dict[str, Any]:
     """The pod template as the operator decides it today."""
+    template = _plain_template(pool, group, engine, images)
+    download = download_of(pool, group)
+    if download is not None:
+        spec = template["spec"]
+        # First: there is nothing for the sidecar to stand beside before.
+        spec["initContainers"].insert(0, cache.build_wait(download, images))
+        spec["containers"][0]["volumeMounts"].append(cache.build_mount())
+        spec["volumes"].append(cache.build_volume(pool))
+    return template
+
+
+def _plain_template(
+    pool: InferencePool, group: Group, engine: EngineContainer, images: Images
+) -> dict[str, Any]:
     return {
         "metadata": {
             "labels": identity.group_labels(pool, group),

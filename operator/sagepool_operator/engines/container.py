@@ -66,3 +66,8 @@ def hub_model(group: Group) -> str:
     """`OWNER/NAME` of the model on the hub."""
     # The API server demands uri for every engine but the simulator.
     return (group.model.uri or "").removeprefix(HUB_SCHEME)
+
+
+def model_place(group: Group, cached_at: str) -> str:
+    """What the engine is told to load: the folder where the model is cached, or `OWNER/NAME`."""
+    return cached_at or hub_model(group)

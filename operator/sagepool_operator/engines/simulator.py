@@ -5,7 +5,7 @@ from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer, merge_args, merge_env
 
 
-def build(group: Group, images: Images) -> EngineContainer:
+def build(group: Group, images: Images, _cached_at: str) -> EngineContainer:
     """The container that plays the group's models, two of a mixed group in one process."""
     flags = [
         "--host=0.0.0.0",

@@ -6,10 +6,10 @@ from sagepool_crds.pool import Group
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import (
     EngineContainer,
-    hub_model,
     hub_token,
     merge_args,
     merge_env,
+    model_place,
 )
 
 _CACHE: Final = "/var/cache/vllm"
@@ -20,18 +20,21 @@ _KEEP_ALIVE_S: Final = 75
 connection that vLLM is just closing. The side that sends requests has to be the one that closes."""
 
 
-def build(group: Group, images: Images) -> EngineContainer:
+def build(group: Group, images: Images, cached_at: str) -> EngineContainer:
     """The container that serves the group's model."""
     return EngineContainer(
         image=group.engine.image or images.vllm,
         command=("vllm", "serve"),
-        args=(hub_model(group), *merge_args(_flags(group), group.engine.args)),
+        args=(
+            model_place(group, cached_at),
+            *merge_args(_flags(group, cached_at), group.engine.args),
+        ),
         env=merge_env(
             (
                 {"name": "HF_HOME", "value": f"{_CACHE}/huggingface"},
                 {"name": "VLLM_CACHE_ROOT", "value": f"{_CACHE}/compiled"},
                 {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": str(_KEEP_ALIVE_S)},
-                *hub_token(group, "HF_TOKEN"),
+                *(hub_token(group, "HF_TOKEN") if not cached_at else ()),
             ),
             group.engine.env,
         ),
@@ -41,7 +44,7 @@ def build(group: Group, images: Images) -> EngineContainer:
     )
 
 
-def _flags(group: Group) -> list[str]:
+def _flags(group: Group, cached_at: str) -> list[str]:
     flags = [
         "--host=0.0.0.0",
         f"--port={group.engine.port}",
@@ -50,7 +53,7 @@ def _flags(group: Group) -> list[str]:
     ]
     if group.role == "embedding":
         flags.append("--runner=pooling")
-    if group.model.revision is not None:
+    if group.model.revision is not None and not cached_at:
         flags.append(f"--revision={group.model.revision}")
     if group.gpu is not None and group.gpu.count > 1:
         flags.append(f"--tensor-parallel-size={group.gpu.count}")

@@ -1,0 +1,157 @@
+"""What a pool's cache is made of: claim, Jobs that fetch, and what engine pods have of it."""
+
+from typing import Any, Final
+
+from sagepool_crds import names
+from sagepool_crds.pool import InferencePool
+from sagepool_kube.api import JOBS, PERSISTENT_VOLUME_CLAIMS, Object
+from sagepool_operator.builders import identity, registry, security
+from sagepool_operator.caching import MOUNT, Download, cache_of, claim_of
+from sagepool_operator.config import Images
+
+PORT: Final = 9093
+"""Where a download serves its progress."""
+WAIT_CONTAINER: Final = "model"
+"""The init container of an engine pod that waits for its model."""
+WAIT_LIMIT_S: Final = 24 * 3600
+_CONTAINER: Final = "download"
+_VOLUME: Final = "models"
+_TMP: Final = "/tmp"
+_FOR_EVER: Final = 2**31 - 1
+
+
+def build_claim(pool: InferencePool) -> dict[str, Any] | None:
+    """The claim, where the pool has one made. It has no owner: it outlives the pool."""
+    cache = cache_of(pool)
+    if cache is None or cache.size is None:
+        return None
+    storage_class = cache.storage_class_name
+    claim = identity.child(
+        pool,
+        PERSISTENT_VOLUME_CLAIMS,
+        claim_of(pool),
+        identity.cache_labels(pool),
+        spec={
+            "accessModes": [cache.access_mode or "ReadWriteMany"],
+            **({"storageClassName": storage_class} if storage_class is not None else {}),
+            "resources": {"requests": {"storage": cache.size}},
+        },
+    )
+    del claim["metadata"]["ownerReferences"]
+    return claim
+
+
+def build_job(pool: InferencePool, download: Download, images: Images) -> dict[str, Any]:
+    """The Job that fetches a model. It never gives up: what is wrong is repaired outside of it."""
+    labels = {**identity.cache_labels(pool), names.DOWNLOAD_LABEL: download.name}
+    return identity.child(
+        pool,
+        JOBS,
+        download.name,
+        labels,
+        spec={
+            "backoffLimit": _FOR_EVER,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    **registry.credentials(images.pull_secrets),
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    # In the same pod, which keeps saying why the last attempt has failed.
+                    "restartPolicy": "OnFailure",
+                    "securityContext": security.restricted_pod(),
+                    "containers": [_container(download, images)],
+                    "volumes": [build_volume(pool), {"name": "tmp", "emptyDir": {}}],
+                },
+            },
+        },
+    )
+
+
+def build_volume(pool: InferencePool) -> dict[str, Any]:
+    """The cache as a volume of a pod."""
+    claim = claim_of(pool)
+    if claim:
+        return {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
+    cache = pool.spec.cache
+    path = cache.path if cache is not None else None
+    # A folder that the kubelet makes would belong to root, and hide that the share is not mounted.
+    return {"name": _VOLUME, "hostPath": {"path": path, "type": "Directory"}}
+
+
+def build_mount() -> dict[str, Any]:
+    """The cache in a container that only reads it."""
+    return {"name": _VOLUME, "mountPath": MOUNT, "readOnly": True}
+
+
+def build_wait(download: Download, images: Images) -> dict[str, Any]:
+    """The init container that keeps an engine from starting before its model is there."""
+    return {
+        "name": WAIT_CONTAINER,
+        "image": images.own,
+        "imagePullPolicy": images.pull_policy,
+        "command": ["sagepool-downloader", "wait"],
+        "args": [*_place(download), f"--wait-seconds={WAIT_LIMIT_S}"],
+        "resources": {
+            "requests": {"cpu": "5m", "memory": "64Mi"},
+            "limits": {"memory": "256Mi"},
+        },
+        "securityContext": {**security.restricted_container(), **security.own_user()},
+        "volumeMounts": [build_mount()],
+    }
+
+
+def is_finished(job: Object) -> bool:
+    """Whether the model is there."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
+
+
+def is_outdated(wanted: Object, live: Object) -> bool:
+    """Whether a Job has to be made anew: its image is another one, and may be what keeps it from
+    ending."""
+    return not is_finished(live) and _image(wanted) != _image(live)
+
+
+def _image(job: Object) -> str:
+    return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def _container(download: Download, images: Images) -> dict[str, Any]:
+    hub = [f"--hub={images.hub}"] if images.hub else []
+    return {
+        "name": _CONTAINER,
+        "image": images.own,
+        "imagePullPolicy": images.pull_policy,
+        "command": ["sagepool-downloader", "fetch"],
+        "args": [
+            f"--uri={download.uri}",
+            f"--revision={download.revision}",
+            *_place(download),
+            f"--port={PORT}",
+            *hub,
+        ],
+        # What its library keeps for itself must not be looked for in a home that is not there.
+        "env": [{"name": "HF_HOME", "value": _TMP}, *_token(download)],
+        "ports": [{"name": "progress", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+        "securityContext": security.restricted_container(),
+        "volumeMounts": [
+            {"name": _VOLUME, "mountPath": MOUNT},
+            {"name": "tmp", "mountPath": _TMP},
+        ],
+    }
+
+
+def _place(download: Download) -> list[str]:
+    return [f"--root={MOUNT}", f"--folder={download.folder}"]
+
+
+def _token(download: Download) -> list[dict[str, Any]]:
+    secret = download.token_secret
+    if secret is None:
+        return []
+    return [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret.to_object()}}]

@@ -1,0 +1,112 @@
+"""Which models a pool caches, and where each of them is. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sagepool_crds import names
+from sagepool_crds.cache import Cache
+from sagepool_crds.fields import KeyReference
+from sagepool_crds.pool import Group, InferencePool, Model
+from sagepool_operator.drift import digest
+from sagepool_operator.engines.container import HUB_SCHEME
+
+MOUNT: Final = "/models"
+"""Where the cache is, in engine pods and in those that fetch."""
+_DEFAULT_REVISION: Final = "main"
+_MOST_OF_A_NAME: Final = 80
+_KEY_LENGTH: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One model at one revision, on its way into the cache."""
+
+    name: str
+    """Of its Job: another one for each change of what the user has said of it."""
+    uri: str
+    revision: str
+    folder: str
+    """Of the model, below the cache: the same wherever the model is cached."""
+    token_secret: KeyReference | None
+
+    @property
+    def source(self) -> str:
+        """The model and its revision, for people."""
+        return f"{self.uri}@{self.revision}"
+
+
+def cache_of(pool: InferencePool) -> Cache | None:
+    """The pool's cache; None where it has none."""
+    cache = pool.spec.cache
+    return cache if cache is not None and cache.type != "none" else None
+
+
+def claim_of(pool: InferencePool) -> str:
+    """Name of the claim that the cache is on; empty where it is on none."""
+    cache = cache_of(pool)
+    if cache is None or cache.type != "pvc":
+        return ""
+    return cache.claim_name or names.claim_name(pool.metadata.name)
+
+
+def made_claim_of(pool: InferencePool) -> str:
+    """Name of the claim that the pool has made; empty where it uses one as it is, or none."""
+    cache = cache_of(pool)
+    return claim_of(pool) if cache is not None and cache.size is not None else ""
+
+
+def place_of(pool: InferencePool) -> str:
+    """Where the cache is, for people."""
+    cache = pool.spec.cache
+    claim = claim_of(pool)
+    return f"claim {claim}" if claim else f"hostPath {cache.path if cache else ''}"
+
+
+def download_of(pool: InferencePool, group: Group) -> Download | None:
+    """How the group's model comes into the cache; None where its engine is given no folder."""
+    cache, model = cache_of(pool), group.model
+    if cache is None or model.uri is None or group.engine.type == "simulator":
+        return None
+    revision = model.revision or _DEFAULT_REVISION
+    place = claim_of(pool) or cache.path
+    secret = model.token_secret.to_object() if model.token_secret is not None else None
+    key = digest([model.uri, revision, place, secret])[:_KEY_LENGTH]
+    return Download(
+        names.download_name(pool.metadata.name, key),
+        model.uri,
+        revision,
+        _folder(model.uri, revision),
+        model.token_secret,
+    )
+
+
+def folder_of(pool: InferencePool, group: Group) -> str:
+    """The folder that the group's engine loads its model from; empty: it fetches for itself."""
+    download = download_of(pool, group)
+    return f"{MOUNT}/{download.folder}" if download is not None else ""
+
+
+def downloads_of(pool: InferencePool) -> tuple[Download, ...]:
+    """Every model that the pool caches, once. None where no engine may ever run."""
+    if pool.spec.source == "cloud":
+        return ()
+    return tuple(dict.fromkeys(download for _, download in _cached(pool)))
+
+
+def cached_models(pool: InferencePool) -> dict[str, str]:
+    """Model name to the Job that fetches it."""
+    return {model.name: download.name for model, download in _cached(pool)}
+
+
+def _cached(pool: InferencePool) -> Iterator[tuple[Model, Download]]:
+    for group in pool.spec.groups:
+        download = download_of(pool, group)
+        if download is not None:
+            yield group.model, download
+
+
+def _folder(uri: str, revision: str) -> str:
+    """For people to find, and another one for each model and revision whatever they are called."""
+    named = uri.removeprefix(HUB_SCHEME).replace("/", "--")[:_MOST_OF_A_NAME]
+    return f"{named}--{digest([uri, revision])[:_KEY_LENGTH]}"
