@@ -102,6 +102,22 @@ def live_through_everything(pool: Pool) -> None:
     pool.change({"op": "remove", "path": "/spec/suspend"})
     pool.change({"op": "remove", "path": "/spec/groups/1"})
     pool.wait_ready()
+    cached = {
+        "name": "cached",
+        "role": "llm",
+        "engine": {"type": "vllm"},
+        "model": {"name": "cached", "uri": "hf://acme/tiny"},
+        "replicas": 0,
+    }
+    pool.change(
+        {"op": "add", "path": "/spec/groups/-", "value": cached},
+        {"op": "add", "path": "/spec/cache", "value": {"type": "pvc", "size": "1Gi"}},
+    )
+    pool.wait(lambda: pool.kubectl.get("job")["items"], "no model is fetched")
+    pool.kubectl.get("pvc", "rag-models")
+    pool.change({"op": "remove", "path": "/spec/groups/1"}, {"op": "remove", "path": "/spec/cache"})
+    pool.wait(lambda: not pool.kubectl.get("job")["items"], "the Job stays")
+    pool.wait_ready()
 
 
 def granted_rules(kubectl: Kubectl, user: str) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class Faults:
     """By path: after how many bytes of the answer the connection is cut; one item an answer."""
     hold_after: dict[str, int] = field(default_factory=dict)
     """By path: after how many bytes an answer waits until `released`."""
+    hold_limit_s: float = _LIMIT_S
     released: threading.Event = field(default_factory=threading.Event)
     refuse_ranges: bool = False
     """Answer 200 with everything, whatever range is asked for."""
@@ -156,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound")
             return
         self.send_response(302)
-        self.send_header("location", f"{self.hub.url}/cdn/{name}/{path}")
+        self.send_header("location", f"/cdn/{name}/{path}")
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -189,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(first[start : start + _CHUNK_BYTES])
         self.wfile.flush()
         if hold is not None:
-            self.hub.faults.released.wait(_LIMIT_S)
+            self.hub.faults.released.wait(self.hub.faults.hold_limit_s)
             try:
                 self.wfile.write(body[hold:])
             except OSError:

@@ -1,0 +1,176 @@
+"""A model's way into a pool's cache: real bytes from a hub in the cluster, over a kill."""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from e2e_installation import Installation
+from e2e_pool import Pool, build_pool
+from e2e_waiting import wait_until
+from kubectl import Kubectl
+from sagepool_crds import names
+from sagepool_operator.builders.cache import WAIT_CONTAINER
+
+SUPPORT = Path(__file__).parents[1] / "support"
+SIZE = 8_000_000
+HELD = 3_000_000
+HUB = f"""
+import sys
+from random import Random
+sys.path.insert(0, "/srv")
+from model_hub import HubModel, ModelHub
+files = {{"config.json": b"{{}}", "model.safetensors": Random(7).randbytes({SIZE})}}
+hub = ModelHub({{"acme/tiny": HubModel(files, token="right")}}, ("0.0.0.0", 8080))
+hub.faults.hold_after["model.safetensors"] = {HELD}
+hub.faults.hold_limit_s = 15.0
+hub.serve_forever()
+"""
+GROUP = {
+    "name": "chat",
+    "role": "llm",
+    "engine": {"type": "vllm"},
+    "model": {
+        "name": "tiny",
+        "uri": "hf://acme/tiny",
+        "tokenSecret": {"name": "hub", "key": "token"},
+    },
+    "replicas": 1,
+}
+
+
+@pytest.fixture
+def volume(own_pool: Pool, image: str) -> Iterator[str]:
+    """The storage class of a volume on the node that the downloader's user may write."""
+    name = f"models-{uuid.uuid4().hex[:8]}"
+    path = f"/var/tmp/{name}"
+    kubectl = own_pool.kubectl
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": name,
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+    }
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    )
+    mount = {"hostPath": {"path": "/var/tmp"}}
+    prepare = f"import os; os.makedirs('{path}', exist_ok=True); os.chown('{path}', 65532, 65532)"
+    run_as_root(kubectl, image, "prepare", prepare, mount)
+    yield name
+    kubectl.run("delete", "pod", "--all", "--force", "--grace-period=0")
+    run_as_root(kubectl, image, "tidy", f"import shutil; shutil.rmtree('{path}')", mount)
+    kubectl.run("delete", "pv", name, "--wait=false")
+
+
+def pod(kubectl: Kubectl, image: str, name: str, script: str, **spec: Any) -> dict[str, Any]:
+    """A pod that runs Python."""
+    container = {
+        "name": "main",
+        "image": image,
+        "command": ["python3", "-c", script],
+        **spec.pop("container", {}),
+    }
+    meta = {"name": name, "namespace": kubectl.namespace, "labels": {"app": name}}
+    whole = {"restartPolicy": "Never", "containers": [container], **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": whole}
+
+
+def run_as_root(
+    kubectl: Kubectl, image: str, name: str, script: str, volume: dict[str, Any]
+) -> str:
+    """Run Python with a volume at /var/tmp, and return what it printed."""
+    container = {
+        "volumeMounts": [{"name": "place", "mountPath": "/var/tmp"}],
+        "securityContext": {"runAsUser": 0},
+    }
+    volumes = [{"name": "place", **volume}]
+    kubectl.apply(pod(kubectl, image, name, script, container=container, volumes=volumes))
+    kubectl.run("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded")
+    return kubectl.run("logs", name).stdout
+
+
+@pytest.fixture
+def hub(own_pool: Pool, image: str) -> str:
+    """The address of a hub in the namespace of the pool; its model wants a token."""
+    kubectl = own_pool.kubectl
+    kubectl.run("create", "configmap", "hub", f"--from-file={SUPPORT / 'model_hub.py'}")
+    kubectl.run("create", "secret", "generic", "hub", "--from-literal=token=wrong")
+    container = {"volumeMounts": [{"name": "program", "mountPath": "/srv"}]}
+    volumes = [{"name": "program", "configMap": {"name": "hub"}}]
+    kubectl.apply(pod(kubectl, image, "hub", HUB, container=container, volumes=volumes))
+    kubectl.run("expose", "pod", "hub", "--port=8080")
+    kubectl.run("wait", "pod/hub", "--for=condition=Ready")
+    return f"http://hub.{kubectl.namespace}.svc:8080"
+
+
+def downloads(pool: Pool) -> list[dict[str, Any]]:
+    """Pods that fetch, which have not been told to go."""
+    found = pool.kubectl.get("pod", "-l", names.DOWNLOAD_LABEL)["items"]
+    return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+def cache_of(pool: Pool) -> dict[str, Any]:
+    models = pool.get().get("status", {}).get("models", [])
+    return next((model.get("cache", {}) for model in models), {})
+
+
+def test_a_model_is_fetched_once_over_a_wrong_token_and_a_kill(
+    installation: Installation, own_pool: Pool, image: str, volume: str, hub: str
+) -> None:
+    pool, kubectl = own_pool, own_pool.kubectl
+    setting = "operator.extraEnv[0]"
+    installation.install(f"{setting}.name=SAGEPOOL_OPERATOR_HUB", f"{setting}.value={hub}")
+    try:
+        cache = {"type": "pvc", "size": "1Gi", "storageClassName": volume}
+        pool.apply(build_pool(GROUP, cache=cache))
+        pool.wait(
+            lambda: pool.condition(names.MODELS_CACHED).get("reason") == "TokenRefused",
+            "a wrong token is not told",
+        )
+        assert "does not open acme/tiny" in pool.condition(names.READY)["message"]
+
+        secret = {"name": "renewed", "key": "token"}
+        kubectl.run("create", "secret", "generic", "renewed", "--from-literal=token=right")
+        path = "/spec/groups/0/model/tokenSecret"
+        pool.change({"op": "replace", "path": path, "value": secret})
+        pool.wait(
+            lambda: HELD <= cache_of(pool).get("bytes", 0) < SIZE, "the status tells no progress"
+        )
+        assert cache_of(pool)["phase"] == "Downloading"
+        assert set(pool.phases().values()) == {"Downloading"}
+
+        (running,) = [one for one in downloads(pool) if one["status"]["phase"] == "Running"]
+        kubectl.run("delete", "pod", running["metadata"]["name"], "--force", "--grace-period=0")
+        pool.wait(
+            lambda: pool.condition(names.MODELS_CACHED).get("status") == "True",
+            "the model does not come",
+        )
+        assert cache_of(pool)["phase"] == "Cached"
+        wait_until(lambda: has_waited(pool), "the engine still waits for its model")
+        show = (
+            "import hashlib, pathlib; (found,) = pathlib.Path('/var/tmp').glob('acme--tiny--*');"
+            "print(hashlib.sha256((found / 'model.safetensors').read_bytes()).hexdigest())"
+        )
+        claim = {"persistentVolumeClaim": {"claimName": "rag-models"}}
+        digest = run_as_root(kubectl, image, "show", show, claim).strip()
+        assert digest == hashlib.sha256(Random(7).randbytes(SIZE)).hexdigest()
+
+        kubectl.run("delete", "spool", pool.name)
+        wait_until(lambda: not kubectl.get("job")["items"], "the Job outlives its pool")
+        assert [one["metadata"]["name"] for one in kubectl.get("pvc")["items"]] == ["rag-models"]
+    finally:
+        installation.install()
+
+
+def has_waited(pool: Pool) -> bool:
+    """Whether the engine pod's init container has seen the model."""
+    (engine,) = pool.engines().values()
+    statuses = engine["status"].get("initContainerStatuses", [])
+    found = next(s["state"] for s in statuses if s["name"] == WAIT_CONTAINER)
+    return bool(found.get("terminated", {}).get("exitCode", 1) == 0)
