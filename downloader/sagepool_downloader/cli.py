@@ -50,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fetch(options: argparse.Namespace) -> None:
     progress = Progress(time.monotonic)
-    hub = Hub(
-        options.hub, options.uri, options.revision, os.environ.get("HF_TOKEN", ""), Patience()
-    )
+    # A Secret that was made from a file often ends with a line break.
+    token = os.environ.get("HF_TOKEN", "").strip()
+    hub = Hub(options.hub, options.uri, options.revision, token, Patience())
+    folder = ModelFolder(options.root, options.folder)
     with ProgressServer((options.host, options.port), progress) as server:
         logging.info("serving on %s:%d", options.host, server.server_address[1])
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
@@ -60,14 +61,14 @@ def _fetch(options: argparse.Namespace) -> None:
             fetch_model(
                 f"{options.uri}@{options.revision}",
                 hub,
-                ModelFolder(options.root, options.folder),
+                folder,
                 progress,
                 Wait(options.wait_seconds),
             )
         finally:
             server.shutdown()
             hub.close()
-    logging.info("the model is in %s", options.root / options.folder)
+    _tell(options.termination_log, f"Done: {folder.size_bytes()} bytes")
 
 
 def _tell(termination_log: Path, message: str) -> None:

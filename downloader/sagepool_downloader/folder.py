@@ -45,6 +45,11 @@ class ModelFolder:
         """Whether the model is there."""
         return (self.path / MANIFEST).is_file()
 
+    def size_bytes(self) -> int:
+        """Of the whole model's files."""
+        described = json.loads((self.path / MANIFEST).read_text())
+        return sum(int(file["size"]) for file in described["files"])
+
     @contextmanager
     def hold(self) -> Iterator[bool]:
         """Keep other processes from fetching it, also on other nodes of a shared volume.

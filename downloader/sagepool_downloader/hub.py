@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoSibling
 
 from sagepool_downloader.errors import (
@@ -124,12 +124,20 @@ class Hub:
     def _list(self) -> Listing:
         # huggingface_hub reads no variable of its own for the address once it is given one.
         api = HfApi(endpoint=self._address, token=self._token or False)
-        info = api.model_info(
-            self._name,
-            revision=self._revision,
-            files_metadata=True,
-            timeout=self._patience.silence_s,
-        )
+        try:
+            info = api.model_info(
+                self._name,
+                revision=self._revision,
+                files_metadata=True,
+                timeout=self._patience.silence_s,
+            )
+        except HFValidationError as error:
+            raise ModelNotFound(f"{error}: check model.uri") from error
+        except (ValueError, KeyError) as error:
+            raise ModelUnusable(
+                f"what {self._address} answers is no list of files: check that it is a hub, and "
+                "that no proxy answers in its place"
+            ) from error
         files = tuple(_read_sibling(sibling) for sibling in info.siblings or ())
         if info.sha is None or not files:
             raise ModelNotFound(f"{self._name} at {self._revision} has no files: check model.uri")

@@ -27,6 +27,8 @@ from sagepool_operator.snapshot import Observed
 
 _SAID: Final = re.compile(r"([A-Z][A-Za-z]+): (.+)", re.DOTALL)
 """How a downloader's termination message begins: with the reason."""
+_DONE: Final = re.compile(r"Done: (\d+) bytes")
+"""What it says in the end when all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class DownloadFacts:
 
     download: Download
     is_cached: bool
+    size_bytes: int = 0
+    """Of the cached model, where it is known."""
     progress: ProgressReport | None = None
     """None where nothing has been told."""
     problem: Problem | None = None
@@ -83,7 +87,8 @@ def _describe(fact: DownloadFacts, before: ModelCache | None) -> ModelCache:
     known = before.total_bytes if before is not None else 0
     told = fact.progress
     if fact.is_cached:
-        return ModelCache(phase="Cached", bytes=known, total_bytes=known)
+        size = fact.size_bytes or known
+        return ModelCache(phase="Cached", bytes=size, total_bytes=size)
     if fact.problem is not None:
         kept = before.bytes if before is not None else 0
         return ModelCache(
@@ -102,13 +107,25 @@ def _describe(fact: DownloadFacts, before: ModelCache | None) -> ModelCache:
 
 def _judge(pool: InferencePool, download: Download, observed: Observed) -> DownloadFacts:
     job = observed.children.get(ChildKey(JOBS, download.name))
+    pods = _present([pod for pod in observed.downloads if pod.group == download.name])
     if job is not None and cache.is_finished(job):
-        return DownloadFacts(download, is_cached=True)
-    pods = [p for p in observed.downloads if p.group == download.name and not p.is_deleting]
+        return DownloadFacts(download, is_cached=True, size_bytes=_size(pods))
     progress = next((observed.progress[p.uid] for p in pods if p.uid in observed.progress), None)
     problems = (_failure(pod, progress) or _pod_problem(pool, download, pod) for pod in pods)
     problem = next((problem for problem in problems if problem is not None), None)
-    return DownloadFacts(download, False, progress, problem)
+    return DownloadFacts(download, False, progress=progress, problem=problem)
+
+
+def _present(pods: Sequence[PodFacts]) -> Sequence[PodFacts]:
+    """Pods that speak for their Job: one that was evicted is kept beside the one in its place."""
+    staying = [pod for pod in pods if not pod.is_deleting]
+    return [pod for pod in staying if not pod.failure] or staying
+
+
+def _size(pods: Sequence[PodFacts]) -> int:
+    ends = (pod.last_exit.message for pod in pods if pod.last_exit is not None)
+    found = (_DONE.fullmatch(message.strip()) for message in ends)
+    return next((int(match[1]) for match in found if match is not None), 0)
 
 
 def _failure(pod: PodFacts, progress: ProgressReport | None) -> Problem | None:

@@ -241,6 +241,18 @@ def test_a_revision_that_does_not_exist_is_named(hub: ModelHub, tmp_path: Path) 
     assert len(hub.asked) == 1  # it would not come by asking again
 
 
+@pytest.mark.parametrize("name", ["acme/a..b", "acme/a--b"])
+def test_a_name_that_no_model_can_have_is_named(hub: ModelHub, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelNotFound, match=r"check model\.uri"):
+        fetch(hub, tmp_path, uri=f"hf://{name}")
+
+
+def test_an_answer_that_is_no_listing_is_refused(hub: ModelHub, tmp_path: Path) -> None:
+    hub.faults.listing = b"<html>please log in</html>"
+    with pytest.raises(ModelUnusable, match="no proxy answers in its place"):
+        fetch(hub, tmp_path)
+
+
 def test_a_listing_that_leads_out_of_the_folder_is_refused(hub: ModelHub, tmp_path: Path) -> None:
     hub.models[NAME].files["../../evil"] = b"x"
     with pytest.raises(ModelUnusable, match="outside"):

@@ -98,8 +98,10 @@ def test_why_it_failed_is_left_for_the_kubelet(hub: ModelHub, tmp_path: Path) ->
     assert ended.returncode == 1
     assert log.read_text().startswith("TokenMissing: the hub answers 401")
     assert log.read_text() in ended.stderr
-    assert run_downloader(*arguments, token="right").returncode == 0
+    # As a Secret gives it that was made from a file.
+    assert run_downloader(*arguments, token="right\n").returncode == 0
     assert (tmp_path / "tiny" / MANIFEST).is_file()
+    assert log.read_text() == f"Done: {SIZE + 2} bytes"
 
 
 def test_a_wait_ends_when_the_model_is_there_or_its_limit_is_reached(

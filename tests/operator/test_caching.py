@@ -46,10 +46,10 @@ def jobs(world: World) -> list[Json]:
     return world.kube.all(JOBS)
 
 
-def start_download(world: World, job: Json, **status: Any) -> Json:
+def start_download(world: World, job: Json, suffix: str = "x", **status: Any) -> Json:
     """What the Job controller and the kubelet do."""
     meta, spec = job["metadata"], job["spec"]["template"]
-    name = f"{meta['name']}-x"
+    name = f"{meta['name']}-{suffix}"
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
     pod = world.kube.put(
         PODS,
@@ -336,6 +336,19 @@ class TestProgress:
         assert world.message(names.MODELS_CACHED) == "1 of 1 are on claim models"
         assert world.downloads.asked == ()
 
+    async def test_a_finished_download_tells_the_size_though_nobody_watched_it(
+        self, world: World
+    ) -> None:
+        cached_pool(world)
+        await world.settle()
+        pod = start_download(world, jobs(world)[0])
+        ended = {"exitCode": 0, "reason": "Completed", "message": "Done: 10000 bytes"}
+        container = {"name": "download", "restartCount": 0, "state": {"terminated": ended}}
+        set_pod_status(world.kube, pod, phase="Succeeded", containerStatuses=[container])
+        finish(world, jobs(world)[0])
+        await world.settle()
+        assert cache_status(world) == ModelCache(phase="Cached", bytes=10_000, total_bytes=10_000)
+
     async def test_a_settled_pool_with_a_cache_causes_no_request(self, world: World) -> None:
         cached_pool(world)
         await world.settle()
@@ -399,6 +412,20 @@ class TestTrouble:
         await world.settle()
         assert world.condition(names.MODELS_CACHED) == ("False", "HubUnreachable")
         world.downloads.reports = {pod["metadata"]["uid"]: HALF}
+        await world.settle()
+        assert world.condition(names.MODELS_CACHED) == ("False", "Downloading")
+
+    async def test_an_evicted_pod_says_nothing_once_another_has_taken_its_place(
+        self, world: World
+    ) -> None:
+        cached_pool(world)
+        await world.settle()
+        (job,) = jobs(world)
+        evicted = start_download(world, job)
+        set_pod_status(world.kube, evicted, phase="Failed", reason="Evicted")
+        await world.settle()
+        assert world.condition(names.MODELS_CACHED) == ("False", "PodFailed")
+        start_download(world, job, suffix="y")
         await world.settle()
         assert world.condition(names.MODELS_CACHED) == ("False", "Downloading")
 

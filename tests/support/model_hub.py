@@ -48,6 +48,8 @@ class Faults:
     released: threading.Event = field(default_factory=threading.Event)
     refuse_ranges: bool = False
     """Answer 200 with everything, whatever range is asked for."""
+    listing: bytes = b""
+    """Sent in place of each list of files, when it is set."""
     statuses: list[int] = field(default_factory=list)
     """Answers to the next requests instead of the right ones."""
 
@@ -147,7 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
             {"rfilename": path, **(_describe(model, path, content) if with_blobs else {})}
             for path, content in model.files.items()
         ]
-        self._answer(200, {"id": name, "sha": model.commit, "siblings": siblings})
+        described = {"id": name, "sha": model.commit, "siblings": siblings}
+        content = self.hub.faults.listing or json.dumps(described).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _resolve(self, name: str, commit: str, path: str) -> None:
         model = self._open(name)
@@ -202,14 +210,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("x-error-code", code)
         self.send_header("content-length", "0")
         self.end_headers()
-
-    def _answer(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
 
 def _describe(model: HubModel, path: str, content: bytes) -> dict[str, Any]:
