@@ -21,6 +21,11 @@ from sagepool_operator.sizing import GroupFit
 
 DOWNLOADING: Final = "Downloading"
 """Reason of ModelsCached while nothing is wrong."""
+CLAIM_PENDING: Final = "ClaimPending"
+FOLDER_NOT_MOUNTED: Final = "FolderNotMounted"
+PASSING: Final = frozenset({CLAIM_PENDING, FOLDER_NOT_MOUNTED})
+"""Reasons of ModelsCached that show for a moment whenever a download begins, too: a claim is being
+bound, a volume is being mounted. How long it has lasted, no pod says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ def _group_problem(facts: PoolFacts) -> Judgement | None:
 def _not_cached(facts: PoolFacts) -> Judgement | None:
     """What keeps a model from its cache; that it is on its way passes by itself."""
     caching = facts.caching
-    if caching is None or caching.is_true or caching.reason == DOWNLOADING:
+    if caching is None or caching.is_true or caching.reason in {DOWNLOADING, *PASSING}:
         return None
     return caching if any(group.is_short for group in facts.groups) else None
 

@@ -16,7 +16,7 @@ from sagepool_operator.caching import (
     downloads_of,
     place_of,
 )
-from sagepool_operator.conditions import DOWNLOADING
+from sagepool_operator.conditions import CLAIM_PENDING, DOWNLOADING, FOLDER_NOT_MOUNTED
 from sagepool_operator.instance_conditions import Judgement
 from sagepool_operator.plan import ChildKey, ProgressTarget
 from sagepool_operator.pods import PodFacts
@@ -156,13 +156,13 @@ def _pod_problem(pool: InferencePool, download: Download, pod: PodFacts) -> Prob
         )
     if claim and "persistentvolumeclaim" in said:
         return Problem(
-            "ClaimPending",
+            CLAIM_PENDING,
             f"{pod.name}: {pod.unschedulable.rstrip('. ')}: see `kubectl describe pvc {claim}`; "
             "its storage class has to exist and to offer the access mode",
         )
     if pod.is_mounting and not claim:
         return Problem(
-            "FolderNotMounted",
+            FOLDER_NOT_MOUNTED,
             f"{pod.name} waits for {place_of(pool)}: if it stays so, make the folder on the node, "
             "writable by user 65532, or take type pvc",
         )

@@ -7,7 +7,7 @@ from sagepool_crds import meta, names
 from sagepool_crds.instance import InferenceInstance, InferenceInstanceStatus
 from sagepool_crds.pool import InferencePool, InferencePoolStatus
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, POOLS, Kind, Object
-from sagepool_operator.conditions import DOWNLOADING
+from sagepool_operator.conditions import DOWNLOADING, PASSING
 from sagepool_operator.drift import APPLIED_ANNOTATION
 from sagepool_operator.instance_conditions import REFUSALS
 from sagepool_operator.plan import ChildKey, Event, EventType
@@ -32,6 +32,8 @@ def _of_caching(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, .
     ready = meta.find_condition(new.conditions, names.READY)
     if now is None or (old is not None and old.reason == now.reason):
         return ()
+    if now.reason in PASSING or (old and old.reason in PASSING and now.reason == DOWNLOADING):
+        return ()  # it has begun, which has been told
     if ready is not None and ready.reason == now.reason:
         return ()  # it has been told as the reason of the whole pool
     is_fine = now.status == "True" or now.reason == DOWNLOADING

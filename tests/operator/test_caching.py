@@ -368,6 +368,23 @@ class TestProgress:
         told = [event for event in events(world) if event[1] in ("Downloading", "ModelsCached")]
         assert told == [("Normal", "Downloading"), ("Normal", "ModelsCached")]
 
+    async def test_a_claim_that_is_being_bound_is_no_event(self, world: World) -> None:
+        cached_pool(world)
+        world.broken_groups.add("chat")
+        await world.settle()
+        said = "pod has unbound immediate PersistentVolumeClaims"
+        lost = {"type": "PodScheduled", "status": "False", "message": said}
+        pod = start_download(world, jobs(world)[0], conditions=[lost], containerStatuses=[])
+        await world.settle()
+        assert world.condition(names.MODELS_CACHED) == ("False", "ClaimPending")
+        assert world.condition(names.READY)[1] != "ClaimPending"
+        running = {"name": "download", "restartCount": 0, "state": {"running": {}}}
+        set_pod_status(world.kube, pod, conditions=[], containerStatuses=[running])
+        await world.settle()
+        assert world.condition(names.MODELS_CACHED) == ("False", "Downloading")
+        reasons = [reason for _, reason in events(world)]
+        assert (reasons.count("ClaimPending"), reasons.count("Downloading")) == (0, 1)
+
 
 class TestTrouble:
     async def test_what_a_download_says_at_its_end_is_the_condition(self, world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sagepool_downloader.errors import DownloadError, Interrupted
 from sagepool_engines.probe import Verdict
-from sagepool_operator.conditions import DOWNLOADING
+from sagepool_operator.conditions import DOWNLOADING, PASSING
 from sagepool_router.config import OPTIONS, Option
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs
 def _reasons() -> Iterator[str]:
     """Every reason that a condition can bear, from the calls that make them."""
     yield from get_args(Verdict)
-    yield DOWNLOADING
+    yield from (DOWNLOADING, *PASSING)
     yield from (error.__name__ for error in DownloadError.__subclasses__() if error != Interrupted)
     place = {"Problem": 0, "_Finding": 1, "Judgement": 1}
     for name in ("conditions", "instance_conditions", "problems", "downloads", "routability/gate"):
