@@ -115,4 +115,4 @@ pins: setup ## Renews the pinned requirement files
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --extra crds --extra downloader --extra operator --extra router --extra simulator pyproject.toml -o requirements/image.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group frameworks -o requirements/frameworks.txt
-	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group build -o requirements/build.txt
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group build -c requirements/dev.txt -o requirements/build.txt
