@@ -5,11 +5,11 @@ itself.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final, Literal, TypeAlias
-
-import httpx
+from urllib.parse import urlsplit
 
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.pool import EngineType
@@ -22,6 +22,7 @@ from sagepool_engines.dialects import (
     UnexpectedAnswerError,
     read_load,
 )
+from sagepool_engines.http import Answer, EngineHttp, NotAnsweredError
 from sagepool_engines.space import describe_space
 
 Verdict: TypeAlias = Literal[
@@ -38,6 +39,40 @@ PROBE_TEXT: Final = "sagepool probe"
 """Never to be changed: spaces that were told of earlier are compared by it."""
 
 
+FACTS_EVERY: Final = 12
+"""So many probes of an engine that stays ready: one of them asks what it serves."""
+
+
+class Depth(IntEnum):
+    """How much a probe asks; each includes those before it."""
+
+    HEALTH = 0
+    """Whether it answers: for an engine that was ready a moment ago."""
+    FACTS = 1
+    """What it serves: for one that may have been started anew."""
+    EMBEDDING = 2
+    """An embedding of a short text, from an endpoint that embeds. It costs the engine work: once,
+    when it becomes ready, is enough."""
+
+
+def choose_depth(*, was_ready: bool, has_failed: bool, number: int) -> Depth:
+    """How much the next probe asks.
+
+    `number` counts the probes of an engine: from time to time one asks what it serves, because
+    another program may have taken its address between two of them.
+    """
+    if not was_ready:
+        return Depth.EMBEDDING
+    return Depth.FACTS if has_failed or number % FACTS_EVERY == 0 else Depth.HEALTH
+
+
+def select_endpoints(endpoints: Iterable[Endpoint], depth: Depth) -> Sequence[Endpoint]:
+    """Those that a probe of this depth asks: for its health, one of each address is enough."""
+    if depth > Depth.HEALTH:
+        return tuple(endpoints)
+    return tuple({endpoint.url: endpoint for endpoint in endpoints}.values())
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
     """What a probe found."""
@@ -46,6 +81,7 @@ class ProbeResult:
     message: str = ""
     """What is wrong and the next step; empty when the engine is ready."""
     max_model_len: int | None = None
+    """None when it was not asked for, or is not told."""
     space: EmbeddingSpace | None = None
     """None when no embedding was asked for."""
     load: EngineLoad | None = None
@@ -59,53 +95,72 @@ class ProbeResult:
 
 
 async def probe(
-    client: httpx.AsyncClient, engine: EngineType, endpoint: Endpoint, *, embed: bool
+    http: EngineHttp,
+    engine: EngineType,
+    endpoint: Endpoint,
+    depth: Depth,
+    *,
+    with_load: bool = True,
 ) -> ProbeResult:
-    """Probe one endpoint.
-
-    The client's own time-out bounds each of the up to four calls. `embed` asks for an embedding
-    of a short text from an embedding endpoint too, which costs the engine work: once, when it
-    becomes ready, is enough.
-    """
+    """Probe one endpoint. Each of the up to four calls has the limit in time that `http` has."""
     if endpoint.url is None:
         return ProbeResult("NoAddress", "the pod has no address yet")
     url = endpoint.url.rstrip("/")
     dialect = DIALECTS[engine]
     try:
-        return await _probe(client, dialect, url, endpoint, embed=embed)
+        failure, max_model_len, space = await _look(http, dialect, url, endpoint, depth)
+        if failure is not None:
+            return failure
+        load = await _ask_load(http, dialect, url) if with_load else None
     except UnexpectedAnswerError as error:
         return ProbeResult("UnexpectedAnswer", f"{url} answers, but {error}: is it {engine}?")
-    except httpx.TimeoutException:
+    except NotAnsweredError as error:
+        return _not_answered(url, error)
+    return ProbeResult("EngineReady", "", max_model_len, space, load)
+
+
+def _not_answered(url: str, error: NotAnsweredError) -> ProbeResult:
+    if error.is_late:
         return ProbeResult("Unreachable", f"{url} does not answer in time")
-    except httpx.ConnectError as error:
-        return ProbeResult("Unreachable", f"{url} cannot be reached: {error}", is_refused=True)
-    except httpx.HTTPError as error:
-        return ProbeResult("Unreachable", f"{url} does not answer: {error or type(error).__name__}")
+    what = "cannot be reached" if error.is_refused else "does not answer"
+    return ProbeResult("Unreachable", f"{url} {what}: {error}", is_refused=error.is_refused)
 
 
-async def _probe(
-    client: httpx.AsyncClient, dialect: Dialect, url: str, endpoint: Endpoint, *, embed: bool
-) -> ProbeResult:
-    health = await client.get(url + dialect.health_path)
-    if health.status_code != 200:
-        return ProbeResult("Unhealthy", f"{url}{dialect.health_path} answers {health.status_code}")
-    served = dialect.read_facts(_json(await client.get(url + dialect.facts_path)))
+_Look: TypeAlias = tuple[ProbeResult | None, int | None, EmbeddingSpace | None]
+"""What is wrong; the longest context; the space."""
+
+
+async def _look(
+    http: EngineHttp, dialect: Dialect, url: str, endpoint: Endpoint, depth: Depth
+) -> _Look:
+    health = await http.get(url + dialect.health_path)
+    if health.status != 200:
+        message = f"{url}{dialect.health_path} answers {health.status}"
+        return ProbeResult("Unhealthy", message), None, None
+    if depth < Depth.FACTS:
+        return None, None, None
+    facts_url = url + dialect.facts_path
+    served = dialect.read_facts(_json(facts_url, await http.get(facts_url)))
     missing = _missing(served, endpoint.models)
     if missing:
-        return ProbeResult(
-            "ModelNotServed",
+        message = (
             f"{url} serves {', '.join(served.models) or 'no model'}, not {', '.join(missing)}: "
-            "correct the model's name or the engine",
+            "correct the model's name or the engine"
         )
-    space = None
-    if embed and endpoint.role == "embedding":
-        answer = await _embed(client, url, endpoint.models[0])
-        if isinstance(answer, str):
-            return ProbeResult("EmbeddingFailed", f"{url}: {answer}")
-        space = answer
-    metrics = await client.get(url + dialect.metrics_path)
-    load = read_load(dialect, metrics.text) if metrics.status_code == 200 else None
-    return ProbeResult("EngineReady", "", served.max_model_len, space, load)
+        return ProbeResult("ModelNotServed", message), None, None
+    if depth < Depth.EMBEDDING or endpoint.role != "embedding":
+        return None, served.max_model_len, None
+    space = await _embed(http, url, endpoint.models[0])
+    if isinstance(space, str):
+        return ProbeResult("EmbeddingFailed", f"{url}: {space}"), None, None
+    return None, served.max_model_len, space
+
+
+async def _ask_load(http: EngineHttp, dialect: Dialect, url: str) -> EngineLoad | None:
+    metrics = await http.get(url + dialect.metrics_path)
+    if metrics.status != 200:
+        return None
+    return read_load(dialect, metrics.body.decode(errors="replace"))
 
 
 def _missing(served: Served, wanted: Sequence[str]) -> list[str]:
@@ -114,15 +169,14 @@ def _missing(served: Served, wanted: Sequence[str]) -> list[str]:
     return [model for model in wanted if model not in served.models]
 
 
-async def _embed(client: httpx.AsyncClient, url: str, model: str) -> EmbeddingSpace | str:
+async def _embed(http: EngineHttp, url: str, model: str) -> EmbeddingSpace | str:
     """The space of the probe text's embedding, or what is wrong with it."""
-    response = await client.post(
-        f"{url}/v1/embeddings", json={"model": model, "input": [PROBE_TEXT]}
-    )
-    if response.status_code != 200:
-        return f"an embedding of a short text is answered with {response.status_code}"
+    url += "/v1/embeddings"
+    answer = await http.post(url, {"model": model, "input": [PROBE_TEXT]})
+    if answer.status != 200:
+        return f"an embedding of a short text is answered with {answer.status}"
     try:
-        vector = [float(x) for x in _json(response)["data"][0]["embedding"]]
+        vector = [float(x) for x in _json(url, answer)["data"][0]["embedding"]]
     except (TypeError, KeyError, IndexError, ValueError):
         return "the embedding of a short text is not in OpenAI's form"
     try:
@@ -131,10 +185,10 @@ async def _embed(client: httpx.AsyncClient, url: str, model: str) -> EmbeddingSp
         return "the embedding of a short text is empty, zero or not finite"
 
 
-def _json(response: httpx.Response) -> Any:
-    if response.status_code != 200:
-        raise UnexpectedAnswerError(f"{response.url.path} is answered {response.status_code}")
+def _json(url: str, answer: Answer) -> Any:
+    if answer.status != 200:
+        raise UnexpectedAnswerError(f"{urlsplit(url).path} is answered {answer.status}")
     try:
-        return response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnexpectedAnswerError(f"{response.url.path} is not JSON") from error
+        return json.loads(answer.body)
+    except ValueError as error:
+        raise UnexpectedAnswerError(f"{urlsplit(url).path} is not JSON") from error

@@ -1,6 +1,7 @@
 """Asks every engine how it is, for as long as it is a target."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,12 +9,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-import httpx
-
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.meta import PoolKey
 from sagepool_engines.dialects import EngineLoad
-from sagepool_engines.probe import ProbeResult, probe
+from sagepool_engines.http import EngineHttp
+from sagepool_engines.probe import Depth, ProbeResult, choose_depth, probe, select_endpoints
 from sagepool_operator.config import ProbeIntervals
 from sagepool_operator.followed import Followed
 from sagepool_operator.plan import Target
@@ -27,15 +27,15 @@ class Prober:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         intervals: ProbeIntervals,
         wake: Callable[[PoolKey], None],
         *,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take a client (its time-out bounds each call), the pace, and who is told of news."""
-        self._client = client
+        """Take what asks engines, the pace, and who is told of news."""
+        self._http = http
         self._intervals = intervals
         self._wake = wake
         self._now = now
@@ -57,9 +57,9 @@ class Prober:
         await self._followed.close()
 
     async def _follow(self, pool: PoolKey, target: Target) -> None:
-        while True:
+        for number in itertools.count():
             old = self._reports.get(target.key)
-            report = await self._ask(target, old)
+            report = await self._ask(target, old, number)
             self._file(target.key, report)
             if report.says_more_than(old):
                 _log_turn(target, old, report)
@@ -67,22 +67,27 @@ class Prober:
             steady = report.is_ready and not report.failures
             await self._sleep(self._intervals.ready_s if steady else self._intervals.starting_s)
 
-    async def _ask(self, target: Target, old: Report | None) -> Report:
-        was_ready = old is not None and old.is_ready
-        result = await self._probe_all(target, embed=not was_ready)
+    async def _ask(self, target: Target, old: Report | None, number: int) -> Report:
+        depth = choose_depth(
+            was_ready=old is not None and old.is_ready,
+            has_failed=old is not None and old.failures > 0,
+            number=number,
+        )
+        result = await self._probe_all(target, depth)
         # A process that is gone is nothing to be patient with.
         tolerance = 1 if result.is_refused else self._intervals.failures
         return advance(old, result, self._now(), tolerance)
 
-    async def _probe_all(self, target: Target, *, embed: bool) -> ProbeResult:
+    async def _probe_all(self, target: Target, depth: Depth) -> ProbeResult:
         """The first endpoint that is not ready speaks for the instance, else all of them do."""
+        endpoints = select_endpoints(target.endpoints, depth)
         results: list[ProbeResult] = []
-        for endpoint in target.endpoints:
-            result = await probe(self._client, target.engine, endpoint, embed=embed)
+        for endpoint in endpoints:
+            result = await probe(self._http, target.engine, endpoint, depth)
             if not result.is_ready:
                 return result
             results.append(result)
-        return _join(target.endpoints, results)
+        return _join(endpoints, results)
 
     def _file(self, key: TargetKey, report: Report | None) -> None:
         reports = {k: r for k, r in self._reports.items() if k != key}

@@ -86,9 +86,10 @@ def advance(old: Report | None, result: ProbeResult, now: datetime, tolerance: i
     was_ready = result.is_ready or (old is not None and old.was_ready)
     if result.is_ready:
         load = round_load(result.load, now) if result.load is not None else None
-        # An embedding is asked for once, so what it has shown is kept.
+        # Not every probe asks for everything: what an earlier one has shown is kept.
         space = result.space or (old.space if old is not None else None)
-        return Report("EngineReady", "", True, 0, result.max_model_len, space, load)
+        length = result.max_model_len or (old.max_model_len if old is not None else None)
+        return Report("EngineReady", "", True, 0, length, space, load)
     if old is not None and old.is_ready and old.failures + 1 < tolerance:
         return replace(old, failures=old.failures + 1)
     return Report(result.verdict, result.message, was_ready)

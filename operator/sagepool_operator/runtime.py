@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx
 
 from sagepool_crds.meta import PoolKey
+from sagepool_engines.http import EngineHttp, EngineSession
 from sagepool_kube.api import KubeApi, ObjectApi
 from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import LeaseName, Settings
@@ -25,7 +26,6 @@ from sagepool_operator.leader import Leader
 from sagepool_operator.term import Term
 
 _logger: Final = logging.getLogger(__name__)
-_MAX_PROBES: Final = 200
 
 
 def utc_now() -> datetime:
@@ -45,10 +45,11 @@ class Operator:
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        engines: EngineHttp | None = None,
     ) -> None:
         """Take the API server and the settings; nothing runs before `start`.
 
-        `transport` reaches the engines; left out: the network.
+        `engines` asks the engines, `transport` reaches everything else; left out: the network.
         """
         self._api = api
         self._settings = settings
@@ -56,11 +57,13 @@ class Operator:
         self._clock = clock
         self._rng = rng if rng is not None else Random()
         self._cache = ReflectedCache(api, settings.namespace, self.wake, clock)
+        self._session = EngineSession(settings.probe.timeout_s)
+        self._engines: EngineHttp = engines if engines is not None else self._session
         self._client = httpx.AsyncClient(
             timeout=settings.probe.timeout_s,
-            limits=httpx.Limits(max_connections=_MAX_PROBES, keepalive_expiry=4.0),
+            limits=httpx.Limits(keepalive_expiry=4.0),
             transport=transport,
-            # Engines are in the cluster, where no proxy of ours knows them; routers use none for
+            # Routers are in the cluster, where no proxy of ours knows them; they use none for
             # a provider either, and take the certificates that the system takes.
             trust_env=False,
             verify=ssl.create_default_context(),
@@ -84,6 +87,7 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self._client.aclose()
+        await self._session.close()
 
     def wake(self, key: PoolKey) -> None:
         """Look at a pool soon, if this operator works: a term begins with a look at every pool."""
@@ -137,6 +141,7 @@ class Operator:
             api,
             self._cache,
             self._client,
+            self._engines,
             self._settings,
             reporter=_reporter(),
             now=self._now,

@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 
 from sagepool_crds.meta import PoolKey
+from sagepool_engines.http import EngineHttp
 from sagepool_kube.api import ObjectApi
 from sagepool_operator.autoscaling.autoscaler import Autoscaler
 from sagepool_operator.cache import ReflectedCache
@@ -38,6 +39,7 @@ class Term:
         api: ObjectApi,
         cache: ReflectedCache,
         client: httpx.AsyncClient,
+        engines: EngineHttp,
         settings: Settings,
         *,
         reporter: str,
@@ -45,7 +47,7 @@ class Term:
         clock: Callable[[], float],
         rng: Random,
     ) -> None:
-        """Take the API server, a cache that has been filled, and the client that asks engines.
+        """Take the API server, a cache that has been filled, and what asks others and engines.
 
         `reporter` is the name of this process in events.
         """
@@ -57,7 +59,7 @@ class Term:
         self._queue: WorkQueue[PoolKey] = WorkQueue(
             self._reconcile, later=loop.call_later, clock=clock, rng=rng
         )
-        self._prober = Prober(client, settings.probe, self._queue.add, now=now)
+        self._prober = Prober(engines, settings.probe, self._queue.add, now=now)
         self._providers = ProviderProber(client, settings.probe, self._queue.add)
         recorder = Recorder(api, reporter, now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, cache, recorder.record)

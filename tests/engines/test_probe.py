@@ -5,9 +5,17 @@ from typing import Any
 import httpx
 import pytest
 
+from engine_answers import PlayedEngines
 from sagepool_crds.instance import Endpoint
 from sagepool_engines.dialects import EngineLoad
-from sagepool_engines.probe import ProbeResult, probe
+from sagepool_engines.probe import (
+    FACTS_EVERY,
+    Depth,
+    ProbeResult,
+    choose_depth,
+    probe,
+    select_endpoints,
+)
 from sagepool_engines.space import describe_space
 
 URL = "http://engine:8000"
@@ -36,10 +44,9 @@ class Engine:
         assert isinstance(answer, httpx.Response)
         return answer
 
-    async def probe(self, role: str = "llm", *, embed: bool = True) -> ProbeResult:
+    async def probe(self, role: str = "llm", depth: Depth = Depth.EMBEDDING) -> ProbeResult:
         endpoint = Endpoint.model_validate({"role": role, "url": URL, "models": ["m"]})
-        async with httpx.AsyncClient(transport=httpx.MockTransport(self)) as client:
-            return await probe(client, "vllm", endpoint, embed=embed)
+        return await probe(PlayedEngines(self), "vllm", endpoint, depth)
 
 
 async def test_ready_engine_tells_its_facts_and_load() -> None:
@@ -51,8 +58,50 @@ async def test_ready_engine_tells_its_facts_and_load() -> None:
 async def test_embedding_engine_shows_its_space_once_asked() -> None:
     engine = Engine()
     assert (await engine.probe("embedding")).space == describe_space([0.6, 0.8])
-    assert (await engine.probe("embedding", embed=False)).space is None
+    assert (await engine.probe("embedding", Depth.FACTS)).space is None
     assert engine.asked.count("/v1/embeddings") == 1
+
+
+async def test_for_its_health_alone_an_engine_is_not_asked_what_it_serves() -> None:
+    engine = Engine(v1__models=httpx.Response(200, json={"data": [{"id": "other"}]}))
+    found = await engine.probe("embedding", Depth.HEALTH)
+    assert found == ProbeResult("EngineReady", load=EngineLoad(2, 0, 0.0))
+    assert engine.asked == ["/health", "/metrics"]
+
+
+async def test_without_its_load_an_engine_is_not_asked_for_metrics() -> None:
+    engine = Engine()
+    endpoint = Endpoint.model_validate({"role": "llm", "url": URL, "models": ["m"]})
+    found = await probe(PlayedEngines(engine), "vllm", endpoint, Depth.HEALTH, with_load=False)
+    assert (found.verdict, found.load) == ("EngineReady", None)
+    assert engine.asked == ["/health"]
+
+
+@pytest.mark.parametrize(
+    ("was_ready", "has_failed", "number", "depth"),
+    [
+        (False, False, 0, Depth.EMBEDDING),
+        (False, True, 5, Depth.EMBEDDING),
+        (True, False, 0, Depth.FACTS),
+        (True, False, 1, Depth.HEALTH),
+        (True, True, 1, Depth.FACTS),
+        (True, False, FACTS_EVERY - 1, Depth.HEALTH),
+        (True, False, FACTS_EVERY, Depth.FACTS),
+    ],
+)
+def test_much_is_asked_of_an_engine_that_may_be_another(
+    was_ready: bool, has_failed: bool, number: int, depth: Depth
+) -> None:
+    assert choose_depth(was_ready=was_ready, has_failed=has_failed, number=number) is depth
+
+
+def test_one_address_is_asked_once_for_its_health_and_for_every_model() -> None:
+    both = [
+        Endpoint.model_validate({"role": role, "url": url, "models": ["m"]})
+        for role, url in (("llm", URL), ("embedding", URL), ("embedding", "http://other:80"))
+    ]
+    assert [e.url for e in select_endpoints(both, Depth.HEALTH)] == [URL, "http://other:80"]
+    assert list(select_endpoints(both, Depth.FACTS)) == both
 
 
 async def test_chat_engine_is_asked_for_no_embedding() -> None:
@@ -116,6 +165,5 @@ async def test_refused_connection_is_told_from_a_slow_answer() -> None:
 
 async def test_endpoint_without_an_address_is_not_asked() -> None:
     endpoint = Endpoint.model_validate({"role": "llm", "models": ["m"]})
-    async with httpx.AsyncClient(transport=httpx.MockTransport(Engine())) as client:
-        found = await probe(client, "vllm", endpoint, embed=True)
+    found = await probe(PlayedEngines(Engine()), "vllm", endpoint, Depth.EMBEDDING)
     assert found.verdict == "NoAddress"

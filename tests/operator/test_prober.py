@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-import httpx
 import pytest
 
 from crd_objects import mixed_group_object
@@ -14,6 +13,7 @@ from operator_world import IMAGES, KEY, NOW
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.meta import PoolKey
 from sagepool_crds.pool import Group, Role
+from sagepool_engines.http import EngineSession
 from sagepool_operator.config import ProbeIntervals
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import Target
@@ -35,8 +35,8 @@ def wakes() -> Wakes:
 
 @pytest.fixture
 async def prober(wakes: Wakes) -> AsyncIterator[Prober]:
-    async with httpx.AsyncClient(timeout=FAST.timeout_s) as client:
-        prober = Prober(client, FAST, wakes.append, now=lambda: NOW)
+    async with EngineSession(FAST.timeout_s) as http:
+        prober = Prober(http, FAST, wakes.append, now=lambda: NOW)
         yield prober
         await prober.close()
 

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from engine_answers import PlayedEngines
 from kube_world import until
 from router_app_objects import named_instance
 from sagepool_crds.instance import InferenceInstance
+from sagepool_engines.probe import FACTS_EVERY
 from sagepool_router.sources.prober import (
     FAILURES_TO_UNREADY,
     READY_INTERVAL_S,
+    READY_PROBES_PER_S,
     UNREADY_INTERVAL_S,
     Prober,
 )
@@ -41,6 +44,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.health: int | type[httpx.HTTPError] = 200
+        self.model = "qwen2.5-7b"
         self.paths: list[str] = []
 
     def answer(self, request: httpx.Request) -> httpx.Response:
@@ -48,7 +52,7 @@ class Engine:
         if not isinstance(self.health, int):
             raise self.health("told to")
         bodies = {
-            "/v1/models": {"data": [{"id": "qwen2.5-7b"}]},
+            "/v1/models": {"data": [{"id": self.model}]},
             "/v1/embeddings": {"data": [{"embedding": [0.6, 0.8]}]},
         }
         if request.url.path == "/health":
@@ -77,27 +81,26 @@ def parse(url: str = "http://10.0.0.7:8000", role: str = "llm") -> InferenceInst
 async def probing(instance: InferenceInstance) -> AsyncIterator[Probing]:
     """Yield after the first probe."""
     engine, pace, changes = Engine(), Pace(), []
-    transport = httpx.MockTransport(engine.answer)
-    async with httpx.AsyncClient(transport=transport) as client:
-        stop = asyncio.Event()
-        started: asyncio.Future[Prober] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    started: asyncio.Future[Prober] = asyncio.get_running_loop().create_future()
 
-        async def run() -> None:
-            async with asyncio.TaskGroup() as group:
-                prober = Prober(client, group, lambda: changes.append(None), sleep=pace.sleep)
-                prober.follow([instance])
-                started.set_result(prober)
-                await stop.wait()
-                prober.follow([])
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            http = PlayedEngines(engine.answer)
+            prober = Prober(http, group, lambda: changes.append(None), sleep=pace.sleep)
+            prober.follow([instance])
+            started.set_result(prober)
+            await stop.wait()
+            prober.follow([])
 
-        task = asyncio.create_task(run())
-        prober = await started
-        await until(lambda: bool(pace.asked))
-        try:
-            yield Probing(engine, prober, pace, changes)
-        finally:
-            stop.set()
-            await task
+    task = asyncio.create_task(run())
+    prober = await started
+    await until(lambda: bool(pace.asked))
+    try:
+        yield Probing(engine, prober, pace, changes)
+    finally:
+        stop.set()
+        await task
 
 
 async def test_an_engine_that_answers_is_ready_and_then_seldom_asked():
@@ -107,6 +110,23 @@ async def test_an_engine_that_answers_is_ready_and_then_seldom_asked():
         assert found.pace.asked == [READY_INTERVAL_S]
         await found.pace.step()
         assert len(found.changes) == 1
+
+
+async def test_many_engines_are_asked_at_longer_intervals():
+    pace = Pace()
+    instances = [
+        instance.model_copy(
+            update={"metadata": instance.metadata.model_copy(update={"name": f"engine-{n}"})}
+        )
+        for instance in [parse()]
+        for n in range(300)
+    ]
+    async with asyncio.TaskGroup() as group:
+        prober = Prober(PlayedEngines(Engine().answer), group, lambda: None, sleep=pace.sleep)
+        prober.follow(instances)
+        await until(lambda: len(pace.asked) == 300)
+        prober.follow([])
+    assert set(pace.asked) == {300 / READY_PROBES_PER_S}
 
 
 async def test_before_its_first_probe_an_instance_is_pending():
@@ -168,6 +188,19 @@ async def test_an_embedding_is_asked_for_once_while_it_is_ready():
         await found.pace.step()
         assert found.engine.paths.count("/v1/embeddings") == 1
         assert found.engine.paths.count("/health") == 3
+
+
+async def test_an_engine_that_stays_ready_is_asked_for_its_models_from_time_to_time():
+    instance = parse()
+    async with probing(instance) as found:
+        for _ in range(FACTS_EVERY - 1):
+            await found.pace.step()
+        assert found.engine.paths.count("/v1/models") == 1
+        found.engine.model = "another"
+        for _ in range(FAILURES_TO_UNREADY):
+            await found.pace.step()
+        assert "serves another, not qwen2.5-7b" in found.prober.with_status(instance).status.message
+        assert found.phase(instance) == "Failed"
 
 
 async def test_what_embeddings_are_like_is_kept_from_the_one_that_was_asked_for():

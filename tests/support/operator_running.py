@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import httpx
 
+from engine_answers import PlayedEngines
 from operator_waiting import until
 from operator_world import IMAGES, World, play_cluster
 from sagepool_crds import names
@@ -32,7 +33,13 @@ async def engine(request: httpx.Request) -> httpx.Response:
 async def running(
     kube: KubeApi, settings: Settings = SETTINGS, answer: Answer = engine
 ) -> AsyncIterator[Operator]:
-    operator = Operator(kube, settings, rng=Random(1), transport=httpx.MockTransport(answer))
+    operator = Operator(
+        kube,
+        settings,
+        rng=Random(1),
+        transport=httpx.MockTransport(answer),
+        engines=PlayedEngines(answer),
+    )
     operator.start()
     try:
         yield operator

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
-import httpx
 import uvicorn
 import uvloop
 from fastapi import FastAPI
@@ -35,14 +34,13 @@ from sagepool_router.health import Health
 from sagepool_router.limits import Limits
 from sagepool_router.metrics import Metrics
 from sagepool_router.protocol import InferenceProtocol
-from sagepool_router.sources.prober import Prober
+from sagepool_router.sources.prober import Prober, open_session
 from sagepool_router.sources.publisher import TablePublisher
 from sagepool_router.sources.status import SourceStatus
 
 _logger: Final = logging.getLogger(__name__)
 
 _URL: Final = "http://control-plane/v1"
-_PROBE_TIMEOUT_S: Final = 3.0
 _STOPPED: Final = "the control plane was stopped"
 _STOP_LIMIT_S: Final = 10.0
 _STOP_GRACE_S: Final = 1
@@ -79,10 +77,10 @@ class _Instances:
     async def run(self) -> NoReturn:
         """Probe and publish until cancelled."""
         async with (
-            httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False) as client,
+            open_session() as http,
             asyncio.TaskGroup() as group,
         ):
-            prober = Prober(client, group, self._changed.set)
+            prober = Prober(http, group, self._changed.set)
             prober.follow(self._instances)
             while True:
                 self._changed.clear()

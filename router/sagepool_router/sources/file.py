@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
-import httpx
-
 from sagepool_crds.meta import PoolKey
+from sagepool_engines.http import EngineHttp
 from sagepool_router.sources.document import Document, DocumentError, read_document
 from sagepool_router.sources.prober import Prober
 from sagepool_router.sources.publisher import TablePublisher
@@ -31,7 +30,7 @@ class FileSource:
         path: the file.
         pool: which pool; needed only when the file holds several.
         publisher: takes the tables.
-        client: probes the engines.
+        http: probes the engines.
         interval_s: how often the file is looked at.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
@@ -42,7 +41,7 @@ class FileSource:
         path: Path,
         pool: PoolKey | None,
         publisher: TablePublisher,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         *,
         interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -51,7 +50,7 @@ class FileSource:
         self._path = path
         self._key = pool
         self._publisher = publisher
-        self._client = client
+        self._http = http
         self._interval_s = interval_s
         self._clock = clock
         self._sleep = sleep
@@ -64,7 +63,7 @@ class FileSource:
     async def run(self) -> NoReturn:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as group:
-            prober = Prober(self._client, group, self._changed.set, sleep=self._sleep)
+            prober = Prober(self._http, group, self._changed.set, sleep=self._sleep)
             group.create_task(self._publish_changes(prober))
             seen: _Stamp | None = None
             while True:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Final, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from sagepool_router.config import Settings
 from sagepool_router.sources.publisher import TablePublisher
@@ -11,8 +11,6 @@ from sagepool_router.sources.status import Source
 
 SourceOpener: TypeAlias = Callable[[Settings, TablePublisher], AbstractAsyncContextManager[Source]]
 """Makes a source and closes what it needs when the block ends."""
-
-_PROBE_TIMEOUT_S: Final = 3.0
 
 
 class StartError(Exception):
@@ -59,14 +57,10 @@ async def _open_kubernetes(
 async def _open_file(
     settings: Settings, publisher: TablePublisher, stack: AsyncExitStack
 ) -> Source:
-    import httpx
-
     from sagepool_router.sources.file import FileSource
+    from sagepool_router.sources.prober import open_session
 
     if settings.config is None:
         raise StartError("--source file needs --config")
-    client = await stack.enter_async_context(
-        # trust_env: a proxy of the environment is for the world outside, not for engines
-        httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False)
-    )
-    return FileSource(settings.config, settings.pool, publisher, client)
+    http = await stack.enter_async_context(open_session())
+    return FileSource(settings.config, settings.pool, publisher, http)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
-import httpx
-
 from sagepool_crds import names
 from sagepool_crds.instance import (
     InferenceInstance,
@@ -18,14 +16,26 @@ from sagepool_crds.instance import (
     Phase,
 )
 from sagepool_crds.meta import Condition, ConditionStatus, set_condition
-from sagepool_engines.probe import ProbeResult, probe
+from sagepool_engines.http import EngineHttp, EngineSession
+from sagepool_engines.probe import (
+    ProbeResult,
+    choose_depth,
+    probe,
+    select_endpoints,
+)
 
 _logger: Final = logging.getLogger(__name__)
 
 READY_INTERVAL_S: Final = 5.0
-"""Between two probes of an engine that is ready."""
+"""Between two probes of an engine that is ready, at least."""
+READY_PROBES_PER_S: Final = 50.0
+"""Of all engines that are ready: with more than 250 the interval grows, so that probing them costs
+the event loop, which serves requests, no more. A request that fails shows sooner that one is gone.
+"""
 UNREADY_INTERVAL_S: Final = 1.0
 """Between two probes of one that is not, or that just failed."""
+TIMEOUT_S: Final = 3.0
+"""Limit of each call."""
 FAILURES_TO_UNREADY: Final = 3
 """Failures in a row after which an engine is not ready; a refused connection counts as all."""
 
@@ -34,10 +44,17 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def open_session() -> EngineSession:
+    """What a prober in a router asks engines with; to be closed."""
+    return EngineSession(TIMEOUT_S)
+
+
 @dataclass(slots=True)
 class _Target:
     spec: InferenceInstanceSpec
     status: InferenceInstanceStatus = field(default_factory=InferenceInstanceStatus)
+    probes: int = 0
+    """Since it is followed."""
     failures: int = 0
     """In a row."""
     model: ModelFacts | None = None
@@ -55,7 +72,7 @@ class Prober:
     """Probes every instance in a task of its own.
 
     Args:
-        client: asks the engines; its time-out bounds each call.
+        http: asks the engines.
         group: the tasks live in it.
         on_change: called when an instance's status has changed.
         now: the time for conditions.
@@ -64,14 +81,14 @@ class Prober:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         group: asyncio.TaskGroup,
         on_change: Callable[[], None],
         *,
         now: Callable[[], datetime] = _utc_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client = client
+        self._http = http
         self._group = group
         self._on_change = on_change
         self._now = now
@@ -101,7 +118,10 @@ class Prober:
         while True:
             await self._probe(name, target)
             is_settled = target.is_ready and not target.failures
-            await self._sleep(READY_INTERVAL_S if is_settled else UNREADY_INTERVAL_S)
+            await self._sleep(self._ready_interval_s() if is_settled else UNREADY_INTERVAL_S)
+
+    def _ready_interval_s(self) -> float:
+        return max(READY_INTERVAL_S, len(self._targets) / READY_PROBES_PER_S)
 
     async def _probe(self, name: str, target: _Target) -> None:
         failure, model = await self._ask(target)
@@ -119,12 +139,14 @@ class Prober:
 
     async def _ask(self, target: _Target) -> tuple[ProbeResult | None, ModelFacts | None]:
         """The first endpoint's result that is not ready; and what an embedding was like."""
+        depth = choose_depth(
+            was_ready=target.is_ready, has_failed=target.failures > 0, number=target.probes
+        )
+        target.probes += 1
         model = None
-        for endpoint in target.spec.endpoints:
-            # An embedding costs the engine work: once, before it is ready, is enough.
-            result = await probe(
-                self._client, target.spec.engine, endpoint, embed=not target.is_ready
-            )
+        for endpoint in select_endpoints(target.spec.endpoints, depth):
+            # The router asks for the load of busy engines itself, and far more often.
+            result = await probe(self._http, target.spec.engine, endpoint, depth, with_load=False)
             if not result.is_ready:
                 return result, None
             if result.space is not None:
