@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from sagepool_simulator.adapters import Served
 from sagepool_simulator.calls import Call, InEngine
 from sagepool_simulator.connection import Work
 from sagepool_simulator.engine import Engine, Sequence
@@ -37,6 +38,7 @@ class TextRoutes:
 
     Args:
         settings: what the engine was told.
+        served: the names that it answers to.
         engine: computes the answers.
         loop: its clock and timers.
         new_id: a new id at each call.
@@ -46,12 +48,14 @@ class TextRoutes:
     def __init__(
         self,
         settings: Settings,
+        served: Served,
         engine: Engine,
         loop: asyncio.AbstractEventLoop,
         new_id: Callable[[], str],
         now: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self._served = served
         self._engine = engine
         self._loop = loop
         self._new_id = new_id
@@ -60,7 +64,7 @@ class TextRoutes:
     def serve_chat(self, call: Call) -> Work | None:
         """POST /v1/chat/completions."""
         asked = _chat(call.body)
-        check_model(self._settings, asked.model, "llm")
+        check_model(self._served, asked.model, "llm")
         if not asked.messages:
             raise bad_request("messages must not be empty", "messages")
         return self._generate(CHAT, asked, [tokenize(messages_text(asked.messages))], call)
@@ -68,7 +72,7 @@ class TextRoutes:
     def serve_completion(self, call: Call) -> Work | None:
         """POST /v1/completions."""
         asked = _completion(call.body)
-        check_model(self._settings, asked.model, "llm")
+        check_model(self._served, asked.model, "llm")
         given = split_inputs(asked.prompt, "prompt")
         prompts = [tokenize(p) if isinstance(p, str) else p for p in given]
         return self._generate(COMPLETION, asked, prompts, call)

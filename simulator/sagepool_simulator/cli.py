@@ -19,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit code 0: stopped; 1: cannot listen; 2: wrong use."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    from sagepool_simulator.server import run  # uvloop is loaded only when it is needed
+    # uvloop is loaded only when it is needed
+    from sagepool_simulator.server import run
+    from sagepool_simulator.wire import ApiError
 
     try:
         run(_settings(options), options.host, options.port, tuple(options.fault))
@@ -30,12 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except ApiError as error:
+        print(f"sagepool-simulator: {error}: correct --lora-modules", file=sys.stderr)
+        return 1
     return 0
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         models=tuple(options.model),
+        adapters=tuple(options.lora_modules),
+        is_lora_enabled=options.enable_lora,
+        max_lora_rank=options.max_lora_rank,
         root=options.root,
         max_model_len=options.max_model_len,
         dimension=options.dimension,
@@ -84,10 +92,32 @@ def _parser() -> argparse.ArgumentParser:
         help="a name to answer to, and what for; may be repeated",
     )
     serve.add_argument("--root", default="", metavar="URI", help="reported as root of its models")
+    _add_adapter_flags(serve)
     _add_size_flags(serve)
     _add_pace_flags(serve)
     _add_life_flags(serve)
     return parser
+
+
+def _add_adapter_flags(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--enable-lora", action="store_true", help="load and unload LoRA adapters on request"
+    )
+    serve.add_argument(
+        "--max-lora-rank",
+        type=_whole(1),
+        default=_DEFAULTS.max_lora_rank,
+        help="adapters of a higher rank are refused",
+    )
+    serve.add_argument(
+        "--lora-modules",
+        type=_adapter,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATH",
+        help="adapters to start with",
+    )
 
 
 def _add_size_flags(serve: argparse.ArgumentParser) -> None:
@@ -159,6 +189,13 @@ def _model(text: str) -> tuple[str, Role]:
     if not name or role not in ("", "llm", "embedding"):
         raise argparse.ArgumentTypeError(f"{text!r}: write NAME, NAME=llm or NAME=embedding")
     return name, cast("Role", role or "llm")
+
+
+def _adapter(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=PATH")
+    return name, path
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:

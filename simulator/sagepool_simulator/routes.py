@@ -6,10 +6,11 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from sagepool_simulator.adapters import Served
 from sagepool_simulator.calls import Call, Route, Stalled
 from sagepool_simulator.chat import TextRoutes
 from sagepool_simulator.connection import Connection, Request, Work
@@ -63,14 +64,14 @@ class Simulator:
         self._engine = engine
         self._faults = faults
         self._loop = loop
-        self._started = int(time.time())
+        self._served = Served(settings, int(time.time()))
         process, numbers = secrets.token_hex(6), itertools.count(1)
 
         def new_id() -> str:
             return f"{process}{next(numbers):08x}"
 
-        text = TextRoutes(settings, engine, loop, new_id, time.time)
-        vectors = VectorRoutes(settings, engine, new_id, time.time)
+        text = TextRoutes(settings, self._served, engine, loop, new_id, time.time)
+        vectors = VectorRoutes(settings, self._served, engine, new_id, time.time)
         self._posts: dict[str, Route] = {
             "/v1/chat/completions": text.serve_chat,
             "/v1/completions": text.serve_completion,
@@ -79,6 +80,9 @@ class Simulator:
             **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), vectors.serve_rerank),
             **dict.fromkeys(("/score", "/v1/score"), vectors.serve_score),
         }
+        if settings.is_lora_enabled:
+            self._posts["/v1/load_lora_adapter"] = self._served.serve_load
+            self._posts["/v1/unload_lora_adapter"] = self._served.serve_unload
         self._gets: dict[str, Callable[[Connection], None]] = {
             "/v1/models": self._list_models,
             "/health": self._show_health,
@@ -156,7 +160,7 @@ class Simulator:
         facts = _facts(call.body)
         fault = self._faults.draw(
             path,
-            self._settings.role_of(facts.model or ""),
+            self._served.role_of(facts.model or ""),
             is_stream=bool(facts.stream),
             is_vector=path in _VECTOR_PATHS,
         )
@@ -190,7 +194,7 @@ class Simulator:
     def _serve_tokenize(self, call: Call) -> Work | None:
         asked = _tokenize(call.body)
         if asked.model is not None:
-            check_model(self._settings, asked.model, None)
+            check_model(self._served, asked.model, None)
         if asked.messages is not None:
             tokens = tokenize(messages_text(asked.messages))
         elif asked.prompt is not None:
@@ -207,20 +211,7 @@ class Simulator:
         return None
 
     def _list_models(self, connection: Connection) -> None:
-        data: list[dict[str, Any]] = [
-            {
-                "id": name,
-                "object": "model",
-                "created": self._started,
-                "owned_by": "sagepool",
-                "root": self._settings.root or name,
-                "parent": None,
-                "max_model_len": self._settings.max_model_len,
-                "permission": [],
-            }
-            for name, _ in self._settings.models
-        ]
-        connection.reply(200, encode({"object": "list", "data": data}))
+        connection.reply(200, encode({"object": "list", "data": self._served.cards()}))
 
     def _show_health(self, connection: Connection) -> None:
         connection.reply(503 if self._faults.draw_ill_health() else 200, b"", b"text/plain")

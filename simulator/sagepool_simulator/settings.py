@@ -31,6 +31,12 @@ class Settings:
 
     models: tuple[tuple[str, Role], ...]
     """Names that it answers to, each with what it does; answers carry the name that was asked."""
+    adapters: tuple[tuple[str, str], ...] = ()
+    """LoRA adapters that it starts with: name and path."""
+    is_lora_enabled: bool = False
+    """Whether adapters can be loaded and unloaded while it runs."""
+    max_lora_rank: int = 16
+    """Adapters of a higher rank are refused."""
     root: str = ""
     """Reported as `root` of its models; empty: the model's name."""
     max_model_len: int = 32768

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from sagepool_simulator.adapters import Served
 from sagepool_simulator.calls import Call, InEngine
 from sagepool_simulator.connection import Work
 from sagepool_simulator.embedding import cosine, embed, normalise
@@ -34,6 +35,7 @@ class VectorRoutes:
 
     Args:
         settings: what the engine was told.
+        served: the names that it answers to.
         engine: its batch.
         new_id: a new id at each call.
         now: Unix time.
@@ -42,11 +44,13 @@ class VectorRoutes:
     def __init__(
         self,
         settings: Settings,
+        served: Served,
         engine: Engine,
         new_id: Callable[[], str],
         now: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self._served = served
         self._engine = engine
         self._new_id = new_id
         self._now = now
@@ -54,7 +58,7 @@ class VectorRoutes:
     def serve_embedding(self, call: Call) -> Work | None:
         """POST /v1/embeddings."""
         asked = _embedding(call.body)
-        check_model(self._settings, asked.model, "embedding")
+        check_model(self._served, asked.model, "embedding")
         # token ids have no text here: each becomes a word of its own
         inputs = split_inputs(asked.input, "input")
         texts = [i if isinstance(i, str) else " ".join(map(str, i)) for i in inputs]
@@ -80,7 +84,7 @@ class VectorRoutes:
     def serve_rerank(self, call: Call) -> Work | None:
         """POST /rerank, /v1/rerank and /v2/rerank: documents by likeness to the query."""
         asked = _rerank(call.body)
-        check_model(self._settings, asked.model, "embedding")
+        check_model(self._served, asked.model, "embedding")
         if not asked.documents:
             raise bad_request("documents must not be empty", "documents")
         counts = [count_tokens(text) for text in (asked.query, *asked.documents)]
@@ -113,7 +117,7 @@ class VectorRoutes:
     def serve_score(self, call: Call) -> Work | None:
         """POST /score and /v1/score: likeness of pairs, or of one text to each of many."""
         asked = _score(call.body)
-        check_model(self._settings, asked.model, "embedding")
+        check_model(self._served, asked.model, "embedding")
         left = [asked.text_1] if isinstance(asked.text_1, str) else asked.text_1
         right = [asked.text_2] if isinstance(asked.text_2, str) else asked.text_2
         if len(left) == 1:

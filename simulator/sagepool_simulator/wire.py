@@ -2,11 +2,11 @@
 
 import base64
 import struct
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from sagepool_simulator.settings import Role, Settings
+from sagepool_simulator.settings import Role
 
 TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
@@ -127,13 +127,20 @@ def error_body(status: int, message: str, kind: str, param: str | None = None) -
     return encode({"error": {"message": message, "type": kind, "param": param, "code": status}})
 
 
-def check_model(settings: Settings, model: str, role: Role | None) -> None:
+class Roles(Protocol):
+    """What is served, and for what."""
+
+    def role_of(self, model: str) -> Role | None:
+        """What the model does; None when it is not served."""
+
+
+def check_model(served: Roles, model: str, wanted: Role | None) -> None:
     """Refuse a model that is not served, or not in that role. Raises ApiError."""
-    served = settings.role_of(model)
-    if served is None:
+    role = served.role_of(model)
+    if role is None:
         raise ApiError(404, f"The model `{model}` does not exist.", "NotFoundError", "model")
-    if role is not None and served != role:
-        api = "Chat Completions" if role == "llm" else "Embeddings"
+    if wanted is not None and role != wanted:
+        api = "Chat Completions" if wanted == "llm" else "Embeddings"
         raise bad_request(f"The model does not support {api} API", "model")
 
 

@@ -5,15 +5,13 @@ import json
 import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import httpx
 import pytest
 
 from sagepool_simulator.cli import main
-from simulator_process import read_url, simulator, start_simulator, stop_simulator
+from simulator_process import read_url, run_to_its_end, simulator, start_simulator, stop_simulator
 
 LIMIT_S = 20.0
 CHAT_BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -42,15 +40,6 @@ def test_a_wrong_argument_is_one_sentence_and_exit_code_2(
     assert ended.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in last
-
-
-async def run_to_its_end(*arguments: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sagepool_simulator.cli", "serve", *arguments, stderr=PIPE
-    )
-    async with asyncio.timeout(LIMIT_S):
-        _, errors = await process.communicate()
-    return process.returncode, errors.decode()
 
 
 async def test_a_busy_port_is_one_sentence_and_exit_code_1() -> None:

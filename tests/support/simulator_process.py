@@ -23,6 +23,16 @@ async def start_simulator(*arguments: str) -> Process:
     )
 
 
+async def run_to_its_end(*arguments: str, limit_s: float = 20.0) -> tuple[int | None, str]:
+    """Run `sagepool-simulator serve` where it ends by itself: its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sagepool_simulator.cli", "serve", *arguments, stderr=PIPE
+    )
+    async with asyncio.timeout(limit_s):
+        _, errors = await process.communicate()
+    return process.returncode, errors.decode()
+
+
 async def read_url(process: Process, limit_s: float = 20.0) -> str:
     """Wait until the simulator says where it listens."""
     assert process.stderr is not None
