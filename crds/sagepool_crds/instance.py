@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import ConfigDict, Field, StringConstraints
 
 from sagepool_crds.fields import URL_PATTERN, DeviceName, LabelName, Name, Price
+from sagepool_crds.lora import AdapterStatus
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject, Time
 from sagepool_crds.pool import EngineType, Role
@@ -120,11 +121,15 @@ class InferenceInstanceStatus(ApiModel):
     conditions: list[Condition] = Field(
         default_factory=list, max_length=16, json_schema_extra=list_map("type")
     )
-    """EngineReady, Ready and, of an engine pod, Routable."""
+    """EngineReady, Ready, of an engine pod Routable and, where it has adapters, AdaptersLoaded."""
     load: Load | None = None
     """The engine's own figures."""
     model: ModelFacts | None = None
     """What the engine says about its model."""
+    adapters: list[AdapterStatus] = Field(
+        default_factory=list, max_length=64, json_schema_extra=list_map("name")
+    )
+    """The adapters that it should have; none while the engine does not answer."""
     message: str = ""
     """What it waits for or what is wrong, in the words of the pod or the scheduler."""
     roles: str = ""

@@ -36,8 +36,9 @@ MODEL_ANNOTATION: Final = "sagepool.dev/model"
 EMBEDDING_MODEL_ANNOTATION: Final = "sagepool.dev/embedding-model"
 ENGINE_ANNOTATION: Final = "sagepool.dev/engine"
 EMBEDDING_SOURCE_ANNOTATION: Final = "sagepool.dev/embedding-source"
-"""On an engine pod: the models' names, the engine's type, and the source of the weights that make
-its embeddings, as it was built with."""
+LORA_ANNOTATION: Final = "sagepool.dev/lora"
+"""On an engine pod: the models' names, the engine's type, the source of the weights that make its
+embeddings, and whether it takes adapters, as it was built with."""
 
 ROUTABLE_GATE: Final = "sagepool.dev/routable"
 """Readiness gate of an engine pod: every ready router sends requests to it."""
@@ -58,6 +59,9 @@ CLOUD_REACHABLE: Final = "CloudReachable"
 MODELS_FIT: Final = "ModelsFit"
 MODELS_CACHED: Final = "ModelsCached"
 
+# Condition types of both.
+ADAPTERS_LOADED: Final = "AdaptersLoaded"
+
 # Condition types of an instance (Ready too).
 ENGINE_READY: Final = "EngineReady"
 ROUTABLE: Final = "Routable"
@@ -71,6 +75,7 @@ CONDITIONS: Final = frozenset(
         CLOUD_REACHABLE,
         MODELS_FIT,
         MODELS_CACHED,
+        ADAPTERS_LOADED,
         ENGINE_READY,
         ROUTABLE,
     }

@@ -7,11 +7,12 @@ from pydantic import ConfigDict, Field, StringConstraints
 from sagepool_crds.cache import Cache, ModelCache
 from sagepool_crds.cloud import Cloud, Source
 from sagepool_crds.environment import EnvVar
-from sagepool_crds.fields import KeyReference, LabelName, Name, ObjectName, Port, Price, Quantity
+from sagepool_crds.fields import KeyReference, LabelName, Name, Port, Price, Quantity
+from sagepool_crds.lora import MOST_ADAPTERS, Adapter, LoraRoom
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
-from sagepool_crds.resources import Resources
 from sagepool_crds.rollout import Rollout
+from sagepool_crds.router import Router
 from sagepool_crds.scaling import Scaling
 from sagepool_crds.scheduling import Scheduling
 from sagepool_crds.space import ModelSpace
@@ -169,6 +170,11 @@ class Group(ApiModel):
                 field_path=".embeddingModel",
             ),
             Rule(
+                "self.role != 'embedding' || (self.adapters.size() == 0 && !has(self.lora))",
+                "adapters answer chat: remove adapters and lora, or set role to llm",
+                field_path=".adapters",
+            ),
+            Rule(
                 "self.engine.type == 'vllm' || !has(self.gpu) || !has(self.gpu.memoryFraction)",
                 "only vllm can be given a share of the GPU's memory: remove gpu.memoryFraction",
                 field_path=".gpu",
@@ -217,6 +223,13 @@ class Group(ApiModel):
     """What it serves."""
     embedding_model: Model | None = None
     """What a group of role llm_embedding serves besides, for embeddings."""
+    adapters: list[Adapter] = Field(
+        default_factory=list, max_length=MOST_ADAPTERS, json_schema_extra=list_map("name")
+    )
+    """LoRA adapters of the chat model, loaded and unloaded while engines run. The first one of a
+    group without `lora` makes room for all, with new pods."""
+    lora: LoraRoom | None = None
+    """Room for adapters. Left out: none is kept while there are no adapters."""
     gpu: Gpu | None = None
     """Left out: the pods ask for no GPU."""
     replicas: int | None = Field(default=None, ge=0, le=1024)
@@ -229,46 +242,17 @@ class Group(ApiModel):
     """How its pods are replaced, and how they leave."""
 
     @property
+    def lora_room(self) -> LoraRoom | None:
+        """The room that its engines keep for adapters; None where they take none."""
+        return self.lora or (LoraRoom() if self.adapters else None)
+
+    @property
     def served(self) -> tuple[tuple[Role, Model], ...]:
         """Each model with the role in which its names are served."""
         if self.role == "embedding":
             return (("embedding", self.model),)
         second = self.embedding_model
         return (("llm", self.model), *((("embedding", second),) if second is not None else ()))
-
-
-class Service(ApiModel):
-    """The router's Service."""
-
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """How the address is published."""
-    port: Port = 80
-    """Port of the Service."""
-
-
-class Auth(ApiModel):
-    """Who may send requests."""
-
-    api_keys_secret: ObjectName
-    """Secret whose values are the keys that the router takes. Routers mount it; the operator never
-    reads it."""
-
-
-class Router(ApiModel):
-    """The pods that answer as one OpenAI-compatible endpoint."""
-
-    replicas: int = Field(default=2, ge=1, le=64)
-    """Number of router pods."""
-    auth: Auth | None = None
-    """Who may send requests. Left out: everyone who reaches the Service."""
-    service: Service = Field(default_factory=Service)
-    """The Service in front of them."""
-    resources: Resources = Field(
-        default_factory=lambda: Resources(
-            requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "1Gi"}
-        )
-    )
-    """What each router pod is given."""
 
 
 class InferencePoolSpec(ApiModel):
@@ -284,6 +268,17 @@ class InferencePoolSpec(ApiModel):
                 f"{_NAMES.format('a.model')}, {_NAMES.format('b.embeddingModel')})))))",
                 "two groups with different roles serve the same model name or alias: "
                 "rename it in one of them",
+                field_path=".groups",
+            ),
+            Rule(
+                # The names are listed once for all comparisons: the server counts what it does.
+                "self.groups.all(a, a.adapters.size() == 0 || "
+                "[a.adapters.map(adapter, adapter.name)].all(names, self.groups.all(b, "
+                f"!sets.intersects(names, {_NAMES.format('b.model')}) && "
+                "(!has(b.embeddingModel) || "
+                f"!sets.intersects(names, {_NAMES.format('b.embeddingModel')})))))",
+                "an adapter has the name or alias of a model: rename it, so that a name means one "
+                "model",
                 field_path=".groups",
             ),
             Rule(
@@ -356,7 +351,7 @@ class InferencePoolStatus(ApiModel):
     )
     """Ready, Progressing, RouterReady, Scheduled and, where requests may go to a provider,
     CloudReachable; where a group says how much memory its GPUs have, ModelsFit; where models are
-    cached, ModelsCached."""
+    cached, ModelsCached; where groups have adapters, AdaptersLoaded."""
     endpoint: str = ""
     """Base URL for OpenAI clients in the cluster."""
     models: list[ModelStatus] = Field(default_factory=list, json_schema_extra=list_map("name"))

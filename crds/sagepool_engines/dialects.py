@@ -30,6 +30,8 @@ class Served:
     models: tuple[str, ...]
     """Empty when the engine answers to any name (TEI)."""
     max_model_len: int | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
+    """The LoRA adapters among the models: name, and where it was loaded from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,18 @@ def _read_openai_models(body: Any) -> Served:
     try:
         models = [(entry["id"], entry.get("max_model_len")) for entry in body["data"]]
         owners = {entry.get("owned_by") for entry in body["data"]}
+        adapters = [(e["id"], e.get("root", "")) for e in body["data"] if e.get("parent")]
     except (TypeError, KeyError, AttributeError) as error:
         raise UnexpectedAnswerError("its list of models is not in OpenAI's form") from error
     if names.ROUTER_OWNER in owners:
         # Its requests could come back to the router that sent them.
         raise UnexpectedAnswerError("it is a sagepool router: name the engines behind it")
     lengths = [length for _, length in models if isinstance(length, int) and length > 0]
-    return Served(tuple(str(name) for name, _ in models), min(lengths, default=None))
+    return Served(
+        tuple(str(name) for name, _ in models),
+        min(lengths, default=None),
+        tuple((str(name), str(root)) for name, root in adapters),
+    )
 
 
 def _read_tei_info(body: Any) -> Served:

@@ -79,6 +79,8 @@ class PoolFacts:
     """Whether models fit into their GPUs; None where no group says how much memory those have."""
     caching: Judgement | None = None
     """Whether the models are in the cache; None where nothing is cached."""
+    adapters: Judgement | None = None
+    """Whether engines have their LoRA adapters; None where no group has any."""
     unmapped: tuple[str, ...] = ()
     """Models that the provider does not answer for."""
     taken: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sagepool_crds.instance import Phase
+from sagepool_crds.lora import AdapterStatus
 from sagepool_engines.probe import Verdict
 from sagepool_operator.problems import Problem, first
 
@@ -55,6 +56,14 @@ class InstanceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterVerdict:
+    """The adapters of an engine that answers."""
+
+    statuses: tuple[AdapterStatus, ...]
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceVerdict:
     """An instance's phase and conditions."""
 
@@ -63,6 +72,8 @@ class InstanceVerdict:
     ready: Judgement
     routable: Judgement | None = None
     """Whether the routers send to it already; None where nothing waits for that."""
+    adapters: AdapterVerdict | None = None
+    """None where it should have none, or does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sagepool_crds.meta import ConditionStatus, find_condition, is_true
 from sagepool_crds.pool import Group, InferencePool, Role
 from sagepool_crds.space import ModelSpace
 from sagepool_kube.api import DEPLOYMENTS, Object
-from sagepool_operator import downloads
+from sagepool_operator import adapters, downloads
 from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud, judge_fit
 from sagepool_operator.drift import digest
 from sagepool_operator.instance_conditions import (
@@ -203,6 +203,10 @@ def _judge(
     if pod is not None:
         routable = gate.judge_routable(pod, verdict.ready, routers, observed.answers)
         verdict = replace(verdict, routable=routable)
+        if verdict.engine.is_true and (target := target_of(seen, observed)) is not None:
+            told, before = observed.adapters.get(target.key), instance.status.adapters
+            found = adapters.judge_engine(observed.pool, pod, told, before)
+            verdict = replace(verdict, adapters=found)
     status, recheck = instance_status(instance, verdict, report, now)
     group = (instance.spec.group or "") if seen.pod_uid else ""
     return JudgedInstance(instance, group, verdict, status, recheck)

@@ -96,6 +96,19 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterTarget:
+    """An engine that takes LoRA adapters."""
+
+    key: TargetKey
+    """What its report is filed under."""
+    engine: EngineType
+    url: str
+    """Without a slash at the end."""
+    wanted: tuple[tuple[str, str], ...]
+    """Names, each with a path in its container or a name on the hub."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressTarget:
     """A download to ask how far it is."""
 
@@ -115,6 +128,8 @@ class Plan:
     """Pods that count as ready from now on."""
     targets: tuple[Target, ...] = ()
     """Every engine to probe from now on, not only new ones."""
+    adapters: tuple[AdapterTarget, ...] = ()
+    """Every engine whose adapters to see to from now on."""
     downloads: tuple[ProgressTarget, ...] = ()
     """Every download to ask how far it is from now on."""
     provider: str = ""

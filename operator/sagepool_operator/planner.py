@@ -10,7 +10,7 @@ operator may be killed anywhere. When everything is as it should be, the plan wr
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from sagepool_kube.api import (
     Kind,
     Object,
 )
-from sagepool_operator import downloads, judging, recorded, transitions
+from sagepool_operator import adapters, downloads, judging, recorded, transitions
 from sagepool_operator.autoscaling.replicas import Replicas, hand_over, replicas_of
 from sagepool_operator.autoscaling.scene import ScaledGroup, Scene
 from sagepool_operator.builders import (
@@ -46,7 +46,7 @@ from sagepool_operator.caching import downloads_of, folder_of, made_claim_of
 from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
-from sagepool_operator.plan import Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.plan import AdapterTarget, Apply, ApplyStatus, ChildKey, Delete, Plan, Target
 from sagepool_operator.routability import gate
 from sagepool_operator.router_pods import RouterPod, ready_routers, running_routers
 from sagepool_operator.sizing import models_to_size
@@ -72,6 +72,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     taken = (*children.taken, *_taken_instances(pool, observed))
     desired = {group: found.count for group, found in replicas.items()}
     facts = judging.pool_facts(pool, observed, judged, taken, desired)
+    facts = replace(facts, adapters=adapters.judge_pool(pool, judged))
     cached = downloads.model_caches(pool, downloads.judge_downloads(pool, observed))
     status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, cached, now)
     statuses = _instance_statuses(observed, judged)
@@ -86,6 +87,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         statuses=statuses,
         gates=tuple(_gates(observed, judged, now)),
         targets=tuple(_targets(observed)),
+        adapters=tuple(_adapter_targets(observed, judged)),
         routers=_routers_to_ask(observed, judged),
         downloads=tuple(downloads.progress_targets(observed)),
         provider=judging.provider_to_ask(pool),
@@ -347,6 +349,20 @@ def _look_again_s(judged: Sequence[JudgedInstance], taken: Sequence[str]) -> flo
 def _targets(observed: Observed) -> Iterator[Target]:
     for seen in observed.instances:
         target = judging.target_of(seen, observed)
+        if target is not None:
+            yield target
+
+
+def _adapter_targets(
+    observed: Observed, judged: Sequence[JudgedInstance]
+) -> Iterator[AdapterTarget]:
+    """Engines that answer and take adapters."""
+    pods = {pod.uid: pod for pod in observed.pods}
+    for seen, one in zip(observed.instances, judged, strict=True):
+        pod, engine = pods.get(seen.pod_uid), judging.target_of(seen, observed)
+        if pod is None or engine is None or not one.verdict.engine.is_true:
+            continue
+        target = adapters.target_of(observed.pool, pod, engine)
         if target is not None:
             yield target
 

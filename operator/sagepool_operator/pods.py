@@ -57,6 +57,8 @@ class PodFacts:
     """Where the weights of its embeddings come from; empty when it does not say."""
     engine: str = ""
     """Type of its engine."""
+    takes_adapters: bool = False
+    """Its engine was started with room for LoRA adapters."""
     port: int = 0
     """Port that its engine listens on."""
     failure: str = ""
@@ -102,6 +104,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         embedding_model=annotations.get(names.EMBEDDING_MODEL_ANNOTATION, ""),
         embedding_source=annotations.get(names.EMBEDDING_SOURCE_ANNOTATION, ""),
         engine=annotations.get(names.ENGINE_ANNOTATION, ""),
+        takes_adapters=names.LORA_ANNOTATION in annotations,
         port=_port(pod),
         failure=_failure(status),
         is_ready=_is_true(conditions, "Ready"),

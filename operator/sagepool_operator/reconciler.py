@@ -13,9 +13,15 @@ from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
 from sagepool_operator.executor import Executor
 from sagepool_operator.fit import ModelConfig
-from sagepool_operator.plan import Plan, ProgressTarget, Target
+from sagepool_operator.plan import AdapterTarget, Plan, ProgressTarget, Target
 from sagepool_operator.planner import child_keys, plan
-from sagepool_operator.reports import ProgressReport, ProviderReport, Reports
+from sagepool_operator.reports import (
+    AdapterReport,
+    ProgressReport,
+    ProviderReport,
+    Reports,
+    TargetKey,
+)
 from sagepool_operator.routability.answers import Answers
 from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
@@ -73,6 +79,19 @@ class Downloads(Protocol):
         ...
 
 
+class Adapters(Protocol):
+    """Loads and unloads the LoRA adapters of engines."""
+
+    @property
+    def reports(self) -> Mapping[TargetKey, AdapterReport]:
+        """What engines have."""
+        ...
+
+    def track(self, pool: PoolKey, targets: Iterable[AdapterTarget]) -> None:
+        """See to these engines of the pool from now on, and to no others of it."""
+        ...
+
+
 class Scaler(Protocol):
     """Decides how many engines groups should have."""
 
@@ -107,6 +126,7 @@ class Probers:
     tables: Tables
     scaler: Scaler
     downloads: Downloads
+    adapters: Adapters
 
     def find(self, pool: PoolKey) -> Findings:
         """What is known for a pool."""
@@ -117,6 +137,7 @@ class Probers:
             self.tables.answers(pool),
             self.scaler.decisions(pool),
             self.downloads.reports,
+            self.adapters.reports,
         )
 
     def follow(self, pool: PoolKey, plan: Plan) -> None:
@@ -126,6 +147,7 @@ class Probers:
         self.hub.track(pool, plan.models)
         self.tables.follow(pool, plan.routers)
         self.downloads.track(pool, plan.downloads)
+        self.adapters.track(pool, plan.adapters)
 
 
 class Reconciler:

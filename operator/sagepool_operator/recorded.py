@@ -24,6 +24,7 @@ _NOT_OF_THE_POD: Final[Mapping[str, bool | set[str]]] = {
     "replicas": True,
     "scaling": True,
     "max_concurrency": True,
+    "adapters": True,  # they come and go while engines run
     "model": {"aliases"},  # the router resolves them
     "embedding_model": {"aliases"},
     "gpu": {"price_per_hour", "memory"},
@@ -42,6 +43,8 @@ def group_digest(pool: InferencePool, group: Group) -> str:
     )
     if not said.get("rollout"):
         said.pop("rollout", None)  # nothing is left of it that pods know of
+    if group.lora_room is not None:
+        said.setdefault("lora", {})  # the first adapter makes the room that it would have made
     refresh = pool.metadata.annotations.get(names.REFRESH_ANNOTATION, "")
     return digest({"group": said, "refresh": refresh, **_cache(pool, group)})
 

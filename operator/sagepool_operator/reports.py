@@ -133,6 +133,25 @@ def _written(report: Report) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterReport:
+    """The LoRA adapters of an engine, of those that it should have."""
+
+    loaded: frozenset[str] = frozenset()
+    """Names that it answers to."""
+    errors: tuple[tuple[str, str], ...] = ()
+    """Of adapters that could not be loaded, or unloaded, the last time: name and why."""
+
+    def after(self, name: str, error: str, *, is_loaded: bool) -> "AdapterReport":
+        """The report after one more attempt; an empty `error`: it has succeeded."""
+        errors = dict(self.errors)
+        errors.pop(name, None)
+        if error:
+            return AdapterReport(self.loaded, (*errors.items(), (name, error)))
+        loaded = self.loaded | {name} if is_loaded else self.loaded
+        return AdapterReport(loaded, tuple(errors.items()))
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderReport:
     """A pool's cloud provider as asking it has shown it."""
 

@@ -30,7 +30,13 @@ from sagepool_operator.errors import ReconcileError
 from sagepool_operator.fit import ModelConfig
 from sagepool_operator.plan import ChildKey
 from sagepool_operator.pods import PodFacts, is_controlled_by, read_pod
-from sagepool_operator.reports import ProgressReport, ProviderReport, Reports
+from sagepool_operator.reports import (
+    AdapterReport,
+    ProgressReport,
+    ProviderReport,
+    Reports,
+    TargetKey,
+)
 from sagepool_operator.routability.answers import Answers
 from sagepool_operator.sizing import HubModel
 
@@ -79,6 +85,8 @@ class Findings:
     """What the autoscaler has decided and is not done yet, by group."""
     progress: Mapping[str, ProgressReport] = field(default_factory=dict)
     """Of downloads, by the uid of their pod."""
+    adapters: Mapping[TargetKey, AdapterReport] = field(default_factory=dict)
+    """What engines have of their LoRA adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,8 @@ class Observed:
     """What the autoscaler has decided and is not done yet, by group."""
     progress: Mapping[str, ProgressReport] = field(default_factory=dict)
     """Of downloads, by the uid of their pod."""
+    adapters: Mapping[TargetKey, AdapterReport] = field(default_factory=dict)
+    """What engines have of their LoRA adapters."""
     refused: tuple[str, ...] = ()
     """What the API server has said to the writes of this very reconcile."""
 
@@ -192,6 +202,7 @@ async def observe(
         answers=findings.answers,
         decisions=findings.decisions,
         progress=findings.progress,
+        adapters=findings.adapters,
     )
 
 

@@ -65,6 +65,7 @@ def instance_status(
     old = instance.status
     ready = verdict.engine.is_true and report is not None
     facts = _model_facts(report) if ready else old.model
+    adapters = verdict.adapters
     status = InferenceInstanceStatus(
         observed_generation=instance.metadata.generation,
         phase=verdict.phase,
@@ -74,12 +75,14 @@ def instance_status(
                 names.ENGINE_READY: verdict.engine,
                 names.READY: verdict.ready,
                 **({names.ROUTABLE: verdict.routable} if verdict.routable is not None else {}),
+                **({names.ADAPTERS_LOADED: adapters.judgement} if adapters is not None else {}),
             },
             instance.metadata.generation,
             now,
         ),
         load=report.load if ready and report is not None else None,
         model=facts,
+        adapters=list(adapters.statuses) if adapters is not None else [],
         message="" if verdict.ready.is_true else verdict.ready.message[:_MAX_MESSAGE],
         roles=", ".join(endpoint.role for endpoint in instance.spec.endpoints),
         model_names=_join(model for e in instance.spec.endpoints for model in e.models),
@@ -137,6 +140,7 @@ def pool_status(
                 **({names.CLOUD_REACHABLE: facts.cloud} if facts.cloud is not None else {}),
                 **({names.MODELS_FIT: facts.fit} if facts.fit is not None else {}),
                 **({names.MODELS_CACHED: facts.caching} if facts.caching is not None else {}),
+                **({names.ADAPTERS_LOADED: facts.adapters} if facts.adapters is not None else {}),
             },
             pool.metadata.generation,
             now,
@@ -203,6 +207,9 @@ def _models(
     for group, fact in zip(pool.spec.groups, facts.groups, strict=True):
         for role, model in group.served:
             count(model.name, role, fact.desired, fact.ready)
+        for adapter in group.adapters:
+            loaded = _count_loaded(judged, group.name, adapter.name)
+            count(adapter.name, "llm", fact.desired, loaded)
     wanted_elsewhere = {instance.name for instance in facts.elsewhere}
     for one in judged:
         if one.group or one.instance.metadata.name not in wanted_elsewhere:
@@ -223,6 +230,15 @@ def _models(
         )
         for name, role in roles.items()
     ]
+
+
+def _count_loaded(judged: Sequence[JudgedInstance], group: str, adapter: str) -> int:
+    """Engines of a group that are sent an adapter's requests."""
+    return sum(
+        any(a.name == adapter and a.phase == "Loaded" for a in one.status.adapters)
+        for one in judged
+        if one.group == group and one.is_ready
+    )
 
 
 def _source(pool: InferencePool, model: str, ready: int) -> Literal["local", "cloud", ""]:

@@ -15,6 +15,7 @@ import httpx
 from sagepool_crds.meta import PoolKey
 from sagepool_engines.http import EngineHttp
 from sagepool_kube.api import ObjectApi
+from sagepool_operator.adapter_loader import AdapterLoader
 from sagepool_operator.autoscaling.autoscaler import Autoscaler
 from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import Settings
@@ -67,6 +68,7 @@ class Term:
         self._tables = RouterTables(client, self._queue.add)
         self._scaler = Autoscaler(client, self._queue.add, now=now, clock=clock)
         self._downloads = ProgressReader(client, self._queue.add)
+        self._adapters = AdapterLoader(client, self._queue.add)
         probers = Probers(
             self._prober,
             self._providers,
@@ -74,6 +76,7 @@ class Term:
             self._tables,
             self._scaler,
             self._downloads,
+            self._adapters,
         )
         self._reconciler = Reconciler(cache, api, executor, probers, settings.images, now)
         self.last_success: datetime | None = None
@@ -103,6 +106,7 @@ class Term:
             await self._tables.close()
             await self._scaler.close()
             await self._downloads.close()
+            await self._adapters.close()
 
     async def _reconcile(self, key: PoolKey) -> float | None:
         again_s = await self._reconciler.reconcile(key)

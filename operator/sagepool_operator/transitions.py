@@ -17,10 +17,15 @@ _WAITING: Final = frozenset({"RouterNotReady", "EnginesNotReady"})
 """Reasons that pass by themselves while a pool comes up: worth telling when it had been ready."""
 
 
+_LOSSES: Final = (names.CLOUD_REACHABLE, names.MODELS_FIT, names.ADAPTERS_LOADED)
+"""Conditions that are told of when they become false, and when they cease to be."""
+
+
 def of_pool(pool: InferencePool, new: InferencePoolStatus) -> tuple[Event, ...]:
     """The Ready condition has turned or has a new reason; the provider has gone or is back; models
-    do not fit, or do at last; models are fetched into the cache, or are there."""
-    lost = (_of_loss(pool, new, type_) for type_ in (names.CLOUD_REACHABLE, names.MODELS_FIT))
+    do not fit, or do at last; adapters cannot be loaded, or are; models are fetched into the cache,
+    or are there."""
+    lost = (_of_loss(pool, new, type_) for type_ in _LOSSES)
     found = (event for events in lost for event in events)
     return (*_of_ready(pool, new), *found, *_of_caching(pool, new))
 

@@ -48,6 +48,7 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "args": lambda i: f"--flag-{i}",
     "aliases": lambda i: f"alias-{i}",
     "models": lambda i: f"model-{i}",
+    "adapters": lambda i: {"name": f"adapter-{i}", "uri": "/models/adapter"},
     "env": lambda i: {"name": f"V{i}", "value": ""},
     "when": lambda i: ("absent", "starting", "overloaded", "always")[i],
     "sameEmbeddingSpace": lambda i: f"model-{i}",

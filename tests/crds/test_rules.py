@@ -162,6 +162,10 @@ def test_largest_pool_of_two_models_a_group_is_within_the_server_s_cost_limit(
             scaling={"minReplicas": 0, "maxReplicas": 4, "target": {"queuedTexts": 256}},
             model=model("chat", g),
             embeddingModel=model("embed", g),
+            adapters=[
+                {"name": f"adapter-{g}-{i}".ljust(63, "x"), "uri": "/models/".ljust(512, "x")}
+                for i in range(16)
+            ],
         )
         for g in range(32)
     ]
@@ -206,6 +210,7 @@ def test_server_fills_in_every_default(server: Server) -> None:
         "role": "embedding",
         "engine": {"type": "simulator", "args": [], "env": [], "port": 8000},
         "model": {"name": "bge-m3", "aliases": []},
+        "adapters": [],
         "replicas": 1,
         "maxConcurrency": 256,
         "rollout": {"maxSurge": 1, "maxUnavailable": 0, "drainSeconds": 300},

@@ -105,7 +105,7 @@ def test_everything_a_user_writes_is_bounded(plural: str) -> None:
         bounded = {
             "string": "maxLength" in node or "enum" in node,
             "array": "maxItems" in node,
-            "integer": "maximum" in node,
+            "integer": "maximum" in node or "enum" in node,
             "number": "maximum" in node,
         }
         if not bounded.get(node.get("type", ""), True):

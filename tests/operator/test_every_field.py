@@ -93,6 +93,7 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
         "status",
         "conditions",
         "provider asked",
+        "adapters",
         *OF_INSTANCES,
         *SCALER,
     ),
@@ -139,8 +140,8 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     "groups[].model.revision": _(
         "groups.0.model.revision", "next", "models asked for", "conditions", *CACHE, *PODS
     ),
-    "groups[].model.tokenSecret.name": _("groups.0.model.tokenSecret.name", "other", *CACHE),
-    "groups[].model.tokenSecret.key": _("groups.0.model.tokenSecret.key", "other", *CACHE),
+    "groups[].model.tokenSecret.name": _("groups.0.model.tokenSecret.name", "other", *CACHE, *PODS),
+    "groups[].model.tokenSecret.key": _("groups.0.model.tokenSecret.key", "other", *CACHE, *PODS),
     "groups[].embeddingModel.uri": _("groups.1.embeddingModel.uri", "hf://BAAI/other", *PODS),
     "groups[].embeddingModel.name": _(
         "groups.1.embeddingModel.name", "other", "pods", "status", *ROUTING
@@ -156,6 +157,10 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     "groups[].embeddingModel.tokenSecret.key": Refusal(
         "groups.1.embeddingModel.tokenSecret", {"name": "hub", "key": "k"}, SIMULATOR_LOADS_NOTHING
     ),
+    "groups[].adapters[].name": _("groups.0.adapters.0.name", "other", "adapters", "status"),
+    "groups[].adapters[].uri": _("groups.0.adapters.0.uri", "/models/other", "adapters"),
+    "groups[].lora.maxLoras": _("groups.0.lora.maxLoras", 2, *PODS),
+    "groups[].lora.maxRank": _("groups.0.lora.maxRank", 64, *PODS),
     "groups[].gpu.count": _("groups.0.gpu.count", 2, "conditions", *PODS, *OF_INSTANCES),
     "groups[].gpu.resourceName": _("groups.0.gpu.resourceName", "amd.com/gpu", *PODS),
     "groups[].gpu.memory": _("groups.0.gpu.memory", "12Gi", "conditions"),
@@ -355,6 +360,7 @@ def look(world: World) -> dict[str, str]:
             "conditions": leaves({"conditions": conditions}),
             "routing": build_table(world.pool, instances, 0),
             "autoscaler": world.scaler.scene.groups if world.scaler.scene else (),
+            "adapters": {target.wanted for target in world.adapters.targets},
             "models asked for": world.hub.asked[KEY],
             "provider asked": world.providers.asked[KEY],
         }.items()

@@ -78,6 +78,8 @@ def full_pool_object() -> dict[str, Any]:
                     "revision": "main",
                     "tokenSecret": _KEY,
                 },
+                "adapters": [{"name": "support-bot", "uri": "hf://acme/support-bot"}],
+                "lora": {"maxLoras": 4, "maxRank": 16},
                 "gpu": {
                     "count": 1,
                     "resourceName": "nvidia.com/gpu",

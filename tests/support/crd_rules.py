@@ -76,6 +76,18 @@ def _scaled(role: str = "llm", **scaling: Any) -> dict[str, Any]:
     return _pool_of(role=role, replicas=None, scaling=kept)
 
 
+def _adapted(*adapters: str, **fields: Any) -> dict[str, Any]:
+    """A pool whose first group has these adapters; the second embeds with `bge`, or `ada`."""
+    found = [{"name": name, "uri": "hf://acme/bot"} for name in adapters]
+    pool = _mixed(adapters=found, embeddingModel={"name": "bge", "aliases": ["ada"]}, **fields)
+    pool["spec"]["groups"].append(group_object(name="other", model={"name": "n", "aliases": ["o"]}))
+    return pool
+
+
+def _adapter_from(uri: str) -> dict[str, Any]:
+    return _pool_of(adapters=[{"name": "bot", "uri": uri}])
+
+
 EXTERNAL = {"mode": "external", "maxReplicas": None, "target": None}
 KEY = {"name": "s", "key": "k"}
 
@@ -225,6 +237,45 @@ RULES = [
             engine={"type": "vllm"},
             model={"name": "m", "uri": "hf://o/m", "tokenSecret": KEY, "revision": "main"},
         ),
+    ),
+    *(
+        Rule(
+            "adapters answer chat: remove adapters and lora, or set role to llm",
+            "spec.groups[0].adapters",
+            bad=_pool_of(**{**REAL, "engine": {"type": engine}}, role="embedding", **fields),
+            good=_pool_of(**REAL, **fields),
+        )
+        for engine in ("vllm", "tei")
+        for fields in ({"lora": {}}, {"adapters": [{"name": "bot", "uri": "hf://acme/bot"}]})
+    ),
+    *(
+        Rule(
+            "an adapter has the name or alias of a model: rename it, so that a name means one "
+            "model",
+            "spec.groups",
+            bad=_adapted("bot", name),
+            good=_adapted("bot", f"{name}-bot"),
+        )
+        for name in ("m", "bge", "ada", "n", "o")
+    ),
+    Rule(
+        "Duplicate value",
+        "spec.groups[0].adapters[1]",
+        bad=_adapted("bot", "bot"),
+        good=_adapted("bot", "bot-2"),
+    ),
+    Rule(
+        "write hf://OWNER/NAME, or the absolute path of a folder in the engine's container, for "
+        "example /models/adapters/support",
+        "spec.groups[0].adapters[0].uri",
+        bad=_adapter_from("adapters/support"),
+        good=_adapter_from("/models/adapters/support.v1"),
+    ),
+    Rule(
+        "write hf://OWNER/NAME, or the absolute path",
+        "spec.groups[0].adapters[0].uri",
+        bad=_adapter_from("/models/../etc"),
+        good=_adapter_from("hf://acme/support.v1"),
     ),
     Rule(
         "only vllm can be given a share of the GPU's memory: remove gpu.memoryFraction",

@@ -28,6 +28,7 @@ _LIST_KEYS: Final = {
     "groups": ("name",),
     "models": ("name",),
     "endpoints": ("role",),
+    "adapters": ("name",),
 }
 _ITEM: Final = "[]"
 

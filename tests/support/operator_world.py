@@ -22,9 +22,16 @@ from sagepool_operator.config import Images
 from sagepool_operator.events import Recorder
 from sagepool_operator.executor import Executor
 from sagepool_operator.fit import ModelConfig
-from sagepool_operator.plan import ProgressTarget, Target
+from sagepool_operator.plan import AdapterTarget, ProgressTarget, Target
 from sagepool_operator.reconciler import Probers, Reconciler
-from sagepool_operator.reports import ProgressReport, ProviderReport, Report, TargetKey, advance
+from sagepool_operator.reports import (
+    AdapterReport,
+    ProgressReport,
+    ProviderReport,
+    Report,
+    TargetKey,
+    advance,
+)
 from sagepool_operator.routability.answers import Answers, RouterAnswer
 from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
@@ -143,6 +150,30 @@ class FakeDownloads:
         self.asked = tuple(targets)
 
 
+class FakeAdapters:
+    """Engines that load every adapter, but what a test says."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, str] = {}
+        """By adapter: why it is not loaded."""
+        self.slow: set[str] = set()
+        """Adapters that are still on their way."""
+        self.reports: dict[TargetKey, AdapterReport] = {}
+        self.targets: tuple[AdapterTarget, ...] = ()
+
+    def track(self, pool: PoolKey, targets: Iterable[AdapterTarget]) -> None:
+        self.targets = tuple(targets)
+
+    def load(self) -> None:
+        """One round over all engines."""
+        self.reports = {target.key: self._report(target) for target in self.targets}
+
+    def _report(self, target: AdapterTarget) -> AdapterReport:
+        wanted = [name for name, _ in target.wanted]
+        failed = tuple((name, self.errors[name]) for name in wanted if name in self.errors)
+        return AdapterReport(frozenset(wanted) - self.errors.keys() - self.slow, failed)
+
+
 class FakeTables:
     """Routers that say what a test says."""
 
@@ -169,6 +200,7 @@ class World:
     tables: FakeTables = field(default_factory=FakeTables)
     scaler: FakeScaler = field(default_factory=FakeScaler)
     downloads: FakeDownloads = field(default_factory=FakeDownloads)
+    adapters: FakeAdapters = field(default_factory=FakeAdapters)
     images: Images = IMAGES
     now: datetime = NOW
     broken_groups: set[str] = field(default_factory=set)
@@ -182,7 +214,13 @@ class World:
         recorder = Recorder(api, "test", lambda: self.now, self._new_id)
         executor = Executor(api, cache, recorder.record)
         probers = Probers(
-            self.probes, self.providers, self.hub, self.tables, self.scaler, self.downloads
+            self.probes,
+            self.providers,
+            self.hub,
+            self.tables,
+            self.scaler,
+            self.downloads,
+            self.adapters,
         )
         return Reconciler(cache, api, executor, probers, self.images, lambda: self.now)
 
@@ -190,14 +228,18 @@ class World:
         """Let the operator and the cluster take turns until neither changes anything."""
         reconciler = reconciler if reconciler is not None else self.reconciler()
         for _ in range(50):
-            before = (self.kube.version, self.probes.reports, dict(self.providers.asked))
+            before = self._state()
             await reconciler.reconcile(KEY)
             play_cluster(self.kube, self.broken_groups)
             self.probes.probe()
-            after = (self.kube.version, self.probes.reports, self.providers.asked)
-            if after == before:
+            self.adapters.load()
+            if self._state() == before:
                 return
         raise AssertionError("the pool does not settle")
+
+    def _state(self) -> tuple[object, ...]:
+        asked = dict(self.providers.asked)
+        return (self.kube.version, self.probes.reports, self.adapters.reports, asked)
 
     async def reconcile(self) -> float | None:
         """One reconcile of a new operator."""

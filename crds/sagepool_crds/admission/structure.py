@@ -115,7 +115,8 @@ def _problems_of_fields(schema: Schema, value: Mapping[str, Any], path: str) -> 
 
 def _out_of_bounds(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     if "enum" in schema and value not in schema["enum"]:
-        supported = ", ".join(map(json.dumps, schema["enum"]))
+        # The server writes numbers as texts.
+        supported = ", ".join(json.dumps(str(item)) for item in schema["enum"])
         yield Problem(
             path, f"Unsupported value: {json.dumps(value)}: supported values: {supported}"
         )

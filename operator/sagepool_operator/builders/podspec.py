@@ -44,6 +44,7 @@ def _plain_template(
                 **_second_model(group),
                 **_embedding_source(group),
                 names.ENGINE_ANNOTATION: group.engine.type,
+                **({names.LORA_ANNOTATION: "true"} if group.lora_room is not None else {}),
             },
         },
         "spec": {

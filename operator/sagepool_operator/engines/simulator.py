@@ -16,6 +16,9 @@ def build(group: Group, images: Images, _cached_at: str) -> EngineContainer:
     ]
     if group.model.uri is not None:
         flags.append(f"--root={group.model.uri}")
+    room = group.lora_room
+    if room is not None:
+        flags += ["--enable-lora", f"--max-lora-rank={room.max_rank}"]
     given = group.engine.image
     return EngineContainer(
         image=given or images.own,

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from sagepool_crds.lora import MOST_ADAPTERS
 from sagepool_crds.pool import Group
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import (
@@ -15,6 +16,7 @@ from sagepool_operator.engines.container import (
 _CACHE: Final = "/var/cache/vllm"
 _DRAIN_S: Final = 60
 """How long running requests may go on after SIGTERM. vLLM's own default kills them at once."""
+_LORA_UPDATES: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 _KEEP_ALIVE_S: Final = 75
 """vLLM's default of 5 s is so close to the routers' idle limit of 4 s that a request could meet a
 connection that vLLM is just closing. The side that sends requests has to be the one that closes."""
@@ -34,7 +36,9 @@ def build(group: Group, images: Images, cached_at: str) -> EngineContainer:
                 {"name": "HF_HOME", "value": f"{_CACHE}/huggingface"},
                 {"name": "VLLM_CACHE_ROOT", "value": f"{_CACHE}/compiled"},
                 {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": str(_KEEP_ALIVE_S)},
-                *(hub_token(group, "HF_TOKEN") if not cached_at else ()),
+                # Adapters come from the hub also where the model does not.
+                *(hub_token(group, "HF_TOKEN") if not cached_at or group.lora_room else ()),
+                *(({"name": _LORA_UPDATES, "value": "1"},) if group.lora_room else ()),
             ),
             group.engine.env,
         ),
@@ -59,4 +63,17 @@ def _flags(group: Group, cached_at: str) -> list[str]:
         flags.append(f"--tensor-parallel-size={group.gpu.count}")
     if group.gpu is not None and group.gpu.memory_fraction is not None:
         flags.append(f"--gpu-memory-utilization={group.gpu.memory_fraction}")
-    return flags
+    return [*flags, *_lora_flags(group)]
+
+
+def _lora_flags(group: Group) -> list[str]:
+    room = group.lora_room
+    if room is None:
+        return []
+    return [
+        "--enable-lora",
+        f"--max-loras={room.max_loras}",
+        f"--max-lora-rank={room.max_rank}",
+        # All that a group may have stay in memory: vLLM cannot unload one that it has put out.
+        f"--max-cpu-loras={MOST_ADAPTERS}",
+    ]

@@ -1,0 +1,134 @@
+"""Which LoRA adapters engines should have, and what keeps them from it. Pure.
+
+An engine that lacks an adapter serves everything else: adapters decide nothing about whether it
+is ready, only about which requests it is sent.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sagepool_crds.lora import Adapter, AdapterStatus
+from sagepool_crds.pool import InferencePool
+from sagepool_operator.engines.container import HUB_SCHEME
+from sagepool_operator.instance_conditions import AdapterVerdict, Judgement
+from sagepool_operator.plan import AdapterTarget, Target
+from sagepool_operator.pods import PodFacts
+from sagepool_operator.reports import AdapterReport
+from sagepool_operator.status import JudgedInstance
+
+_FAILED: Final = "AdapterLoadFailed"
+_LOADING: Final = "AdaptersLoading"
+_ADVICE: Final = (
+    (
+        "No adapter found",
+        "correct its uri: a path has to be a folder with adapter_config.json in the engine's "
+        "container; for hf:// check the name, model.tokenSecret, and that pods reach the hub",
+    ),
+    ("max_lora_rank", "raise lora.maxRank of its group to the adapter's rank or above"),
+    (
+        "the engine answers 404 to /v1/",
+        "the engine takes no adapters while it runs: check engine.image and engine.args of its "
+        "group",
+    ),
+)
+"""Part of what an engine says, and the next step."""
+_LAST_ADVICE: Final = "the engine's log may say more; it is tried again"
+
+
+def adapters_of(pool: InferencePool | None, pod: PodFacts) -> tuple[Adapter, ...]:
+    """The adapters that the engine of a pod should have."""
+    groups = pool.spec.groups if pool is not None else ()
+    return tuple(a for g in groups if g.name == pod.group for a in g.adapters)
+
+
+def target_of(pool: InferencePool | None, pod: PodFacts, engine: Target) -> AdapterTarget | None:
+    """What to see to on a pod's engine; None where it was built without room for adapters."""
+    url = next((e.url for e in engine.endpoints if e.role == "llm"), None)
+    if not pod.takes_adapters or url is None:
+        return None
+    wanted = tuple((a.name, a.uri.removeprefix(HUB_SCHEME)) for a in adapters_of(pool, pod))
+    return AdapterTarget(engine.key, engine.engine, url.rstrip("/"), wanted)
+
+
+def judge_engine(
+    pool: InferencePool | None,
+    pod: PodFacts,
+    report: AdapterReport | None,
+    before: Sequence[AdapterStatus],
+) -> AdapterVerdict | None:
+    """The adapters of an engine that answers; None where it should have none.
+
+    Without a report, what was known `before` stands: another adapter on the list, or another
+    operator, takes none out of use.
+    """
+    wanted = adapters_of(pool, pod)
+    if not pod.takes_adapters or not wanted:
+        return None
+    known = {status.name: status for status in before}
+    statuses = [
+        _describe(a.name, report) if report else known.get(a.name) or _loading(a.name)
+        for a in wanted
+    ]
+    problems = [f"{s.name}: {s.message}" for s in statuses if s.message]
+    if report is not None:
+        names = {adapter.name for adapter in wanted}
+        problems += [
+            f"{name} cannot be unloaded: {_explain(words)}"
+            for name, words in report.errors
+            if name not in names
+        ]
+    return AdapterVerdict(tuple(statuses), _judge(statuses, problems))
+
+
+def _judge(statuses: Sequence[AdapterStatus], problems: Sequence[str]) -> Judgement:
+    if problems:
+        return Judgement(False, _FAILED, "; ".join(problems))
+    loading = [status.name for status in statuses if status.phase != "Loaded"]
+    if loading:
+        return Judgement(None, _LOADING, f"loading {', '.join(loading)}")
+    count = len(statuses)
+    return Judgement(True, "AdaptersLoaded", f"{count} of {count} are loaded")
+
+
+def judge_pool(pool: InferencePool, judged: Sequence[JudgedInstance]) -> Judgement | None:
+    """Whether every engine that answers has its adapters; None where no group has any."""
+    groups = {group.name for group in pool.spec.groups if group.adapters}
+    if not groups:
+        return None
+    told = [one.verdict.adapters for one in judged if one.group in groups]
+    found = [verdict.judgement for verdict in told if verdict is not None]
+    failed = [judgement.message for judgement in found if judgement.is_true is False]
+    if failed:
+        return Judgement(False, _FAILED, "; ".join(_count(failed, len(found))))
+    loading = [judgement.message for judgement in found if judgement.is_true is None]
+    if loading:
+        return Judgement(None, _LOADING, "; ".join(_count(loading, len(found))))
+    if not found:
+        return Judgement(None, "NoEngine", "no engine answers yet that could load adapters")
+    return Judgement(True, "AdaptersLoaded", f"{len(found)} of {len(found)} engines have theirs")
+
+
+def _count(messages: Sequence[str], engines: int) -> Iterator[str]:
+    for message, count in Counter(messages).items():
+        yield f"{message} ({count} of {engines} engines)"
+
+
+def _describe(name: str, report: AdapterReport) -> AdapterStatus:
+    words = dict(report.errors).get(name, "")
+    if name in report.loaded:
+        # What is there answers on: the weights that should take its place do not load.
+        message = f"former weights are in use: {_explain(words)}" if words else ""
+        return AdapterStatus(name=name, phase="Loaded", message=message)
+    if words:
+        return AdapterStatus(name=name, phase="Failed", message=_explain(words))
+    return _loading(name)
+
+
+def _loading(name: str) -> AdapterStatus:
+    return AdapterStatus(name=name, phase="Loading")
+
+
+def _explain(words: str) -> str:
+    advice = next((advice for part, advice in _ADVICE if part in words), _LAST_ADVICE)
+    return f"{words.rstrip('. ')}: {advice}"
