@@ -6,7 +6,7 @@ itself.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -85,6 +85,8 @@ class ProbeResult:
     space: EmbeddingSpace | None = None
     """None when no embedding was asked for."""
     load: EngineLoad | None = None
+    adapters: tuple[str, ...] | None = None
+    """Names of the LoRA adapters that it has; None when it was not asked."""
     is_refused: bool = False
     """The connection was refused: the process is gone, there is nothing to be patient with."""
 
@@ -108,15 +110,14 @@ async def probe(
     url = endpoint.url.rstrip("/")
     dialect = DIALECTS[engine]
     try:
-        failure, max_model_len, space = await _look(http, dialect, url, endpoint, depth)
-        if failure is not None:
-            return failure
-        load = await _ask_load(http, dialect, url) if with_load else None
+        found = await _look(http, dialect, url, endpoint, depth)
+        if not found.is_ready or not with_load:
+            return found
+        return replace(found, load=await _ask_load(http, dialect, url))
     except UnexpectedAnswerError as error:
         return ProbeResult("UnexpectedAnswer", f"{url} answers, but {error}: is it {engine}?")
     except NotAnsweredError as error:
         return _not_answered(url, error)
-    return ProbeResult("EngineReady", "", max_model_len, space, load)
 
 
 def _not_answered(url: str, error: NotAnsweredError) -> ProbeResult:
@@ -126,34 +127,31 @@ def _not_answered(url: str, error: NotAnsweredError) -> ProbeResult:
     return ProbeResult("Unreachable", f"{url} {what}: {error}", is_refused=error.is_refused)
 
 
-_Look: TypeAlias = tuple[ProbeResult | None, int | None, EmbeddingSpace | None]
-"""What is wrong; the longest context; the space."""
-
-
 async def _look(
     http: EngineHttp, dialect: Dialect, url: str, endpoint: Endpoint, depth: Depth
-) -> _Look:
+) -> ProbeResult:
     health = await http.get(url + dialect.health_path)
     if health.status != 200:
-        message = f"{url}{dialect.health_path} answers {health.status}"
-        return ProbeResult("Unhealthy", message), None, None
+        return ProbeResult("Unhealthy", f"{url}{dialect.health_path} answers {health.status}")
     if depth < Depth.FACTS:
-        return None, None, None
+        return ProbeResult("EngineReady")
     facts_url = url + dialect.facts_path
     served = dialect.read_facts(_json(facts_url, await http.get(facts_url)))
     missing = _missing(served, endpoint.models)
     if missing:
-        message = (
+        return ProbeResult(
+            "ModelNotServed",
             f"{url} serves {', '.join(served.models) or 'no model'}, not {', '.join(missing)}: "
-            "correct the model's name or the engine"
+            "correct the model's name or the engine",
         )
-        return ProbeResult("ModelNotServed", message), None, None
-    if depth < Depth.EMBEDDING or endpoint.role != "embedding":
-        return None, served.max_model_len, None
-    space = await _embed(http, url, endpoint.models[0])
-    if isinstance(space, str):
-        return ProbeResult("EmbeddingFailed", f"{url}: {space}"), None, None
-    return None, served.max_model_len, space
+    space = None
+    if depth >= Depth.EMBEDDING and endpoint.role == "embedding":
+        answer = await _embed(http, url, endpoint.models[0])
+        if isinstance(answer, str):
+            return ProbeResult("EmbeddingFailed", f"{url}: {answer}")
+        space = answer
+    adapters = tuple(name for name, _ in served.adapters)
+    return ProbeResult("EngineReady", "", served.max_model_len, space, adapters=adapters)
 
 
 async def _ask_load(http: EngineHttp, dialect: Dialect, url: str) -> EngineLoad | None:

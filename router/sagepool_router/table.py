@@ -4,8 +4,8 @@ Pure: built from the pool and its instances, whatever they were read from.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -82,6 +82,8 @@ class ModelRoute:
     backends: tuple[Backend, ...]
     created: int
     """Unix time of the pool's creation, for /v1/models."""
+    parent: str = ""
+    """The model that it is an adapter of; empty when it is none."""
     absence: str = ""
     """Why there is no backend, for people; empty when there is one."""
     is_starting: bool = False
@@ -146,26 +148,8 @@ def build_table(
     A model that no instance serves yet stays in the table with no backend, so that it is
     answered with 503 and a reason, not with 404.
     """
-    backends: dict[str, list[Backend]] = {}
-    dimensions: dict[str, int | None] = {}
-    group_gpus = {g.name: g.gpu.count if g.gpu is not None else 1 for g in pool.spec.groups}
-    served = [pair for group in pool.spec.groups for pair in group.served]
-    roles: dict[str, Role] = {model.name: role for role, model in served}
-    views = []
-    for instance in sorted(instances, key=lambda i: i.metadata.name):
-        if instance.spec.pool_ref != pool.metadata.name:
-            continue
-        reason = _why_not(instance)
-        views.append(_view(instance, reason))
-        for endpoint in instance.spec.endpoints:
-            for model in endpoint.models:
-                role = roles.setdefault(model, endpoint.role)
-                if not reason and role == endpoint.role and endpoint.url is not None:
-                    gpus = group_gpus.get(instance.spec.group or "", 1)
-                    backends.setdefault(model, []).append(_backend(instance, endpoint, gpus))
-            if endpoint.role == "embedding" and instance.status.model is not None:
-                for model in endpoint.models:
-                    dimensions.setdefault(model, instance.status.model.dimension)
+    found = _find(pool, instances)
+    backends, views = found.backends, found.views
     created = pool.metadata.creation_timestamp
     holds = _holds(pool)
     routes = {
@@ -174,14 +158,17 @@ def build_table(
             role=role,
             backends=tuple(backends.get(name, ())),
             created=int(created.timestamp()) if created else 0,
+            parent=found.parents.get(name, ""),
             absence="" if name in backends else _absence(pool, name, views),
             is_starting=name not in backends and any(name in view.models for view in views),
-            dimension=dimensions.get(name),
+            dimension=found.dimensions.get(name),
             hold_s=holds.get(name, 0.0),
             is_expected=name not in backends and _is_expected(pool, name, views),
         )
-        for name, role in roles.items()
+        for name, role in found.roles.items()
     }
+    for route in _awaited_adapters(pool, dict(routes), found.loading):
+        routes.setdefault(route.name, route)
     return RoutingTable(
         version=version,
         pool=pool.metadata.name,
@@ -193,7 +180,87 @@ def build_table(
         cloud=_cloud(pool),
         routers=pool.spec.router.replicas,
         asks_for_keys=pool.spec.router.auth is not None,
-        groups={g.name: tuple(model.name for _, model in g.served) for g in pool.spec.groups},
+        groups={g.name: _names(g) for g in pool.spec.groups},
+    )
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the instances of a pool serve."""
+
+    roles: dict[str, Role]
+    """By model, adapters included."""
+    backends: dict[str, list[Backend]] = field(default_factory=dict)
+    """By model."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """By adapter, the model that it adapts."""
+    loading: set[str] = field(default_factory=set)
+    """Adapters that an engine is about to have."""
+    dimensions: dict[str, int | None] = field(default_factory=dict)
+    views: list[InstanceView] = field(default_factory=list)
+
+
+def _find(pool: InferencePool, instances: Iterable[InferenceInstance]) -> _Found:
+    gpus = {g.name: g.gpu.count if g.gpu is not None else 1 for g in pool.spec.groups}
+    served = [pair for group in pool.spec.groups for pair in group.served]
+    found = _Found({model.name: role for role, model in served})
+    for instance in sorted(instances, key=lambda i: i.metadata.name):
+        if instance.spec.pool_ref != pool.metadata.name:
+            continue
+        reason = _why_not(instance)
+        found.views.append(_view(instance, reason))
+        for endpoint in instance.spec.endpoints:
+            backend = None
+            if not reason and endpoint.url is not None:
+                backend = _backend(instance, endpoint, gpus.get(instance.spec.group or "", 1))
+                _add_adapters(found, instance, endpoint, backend)
+            for model in endpoint.models:
+                role = found.roles.setdefault(model, endpoint.role)
+                if backend is not None and role == endpoint.role:
+                    found.backends.setdefault(model, []).append(backend)
+            if endpoint.role == "embedding" and instance.status.model is not None:
+                for model in endpoint.models:
+                    found.dimensions.setdefault(model, instance.status.model.dimension)
+    return found
+
+
+def _add_adapters(
+    found: _Found, instance: InferenceInstance, endpoint: Endpoint, backend: Backend
+) -> None:
+    """Adapters are models of their own, on the instances that have them."""
+    if endpoint.role != "llm":
+        return
+    for adapter in instance.status.adapters:
+        if adapter.phase == "Loading":
+            found.loading.add(adapter.name)
+        if adapter.phase != "Loaded" or adapter.name in endpoint.models:
+            continue
+        if found.roles.setdefault(adapter.name, "llm") == "llm":
+            found.backends.setdefault(adapter.name, []).append(backend)
+            found.parents.setdefault(adapter.name, endpoint.models[0])
+
+
+def _awaited_adapters(
+    pool: InferencePool, routes: Mapping[str, ModelRoute], loading: Collection[str]
+) -> Iterator[ModelRoute]:
+    """Adapters that no instance has and one should soon have, or that share the absence of their
+    model. One that engines do without is no model of the pool."""
+    for group in pool.spec.groups:
+        base = routes[group.model.name]
+        for adapter in group.adapters:
+            route = replace(base, name=adapter.name, parent=base.name, backends=())
+            if not base.backends:
+                yield route
+            elif adapter.name in loading:
+                words = f"{adapter.name} is being loaded"
+                yield replace(route, absence=words, is_starting=True, is_expected=True)
+
+
+def _names(group: Group) -> tuple[str, ...]:
+    """Of all that a group serves, without aliases."""
+    return (
+        *(model.name for _, model in group.served),
+        *(adapter.name for adapter in group.adapters),
     )
 
 
@@ -202,9 +269,9 @@ def _holds(pool: InferencePool) -> dict[str, float]:
     holds: dict[str, float] = {}
     for group in pool.spec.groups:
         if group.scaling is not None:
-            for _, model in group.served:
+            for name in _names(group):
                 hold_s = float(group.scaling.hold_s)
-                holds[model.name] = max(hold_s, holds.get(model.name, 0.0))
+                holds[name] = max(hold_s, holds.get(name, 0.0))
     return holds
 
 
@@ -291,7 +358,10 @@ def _view(instance: InferenceInstance, reason: str) -> InstanceView:
     return InstanceView(
         name=instance.metadata.name,
         roles=tuple(e.role for e in instance.spec.endpoints),
-        models=tuple(m for e in instance.spec.endpoints for m in e.models),
+        models=(
+            *(m for e in instance.spec.endpoints for m in e.models),
+            *(a.name for a in instance.status.adapters if a.phase == "Loaded"),
+        ),
         phase=instance.status.phase,
         routable=not reason,
         reason=reason,

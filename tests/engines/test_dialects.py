@@ -53,6 +53,11 @@ def test_metric_without_a_number_is_no_metrics_page() -> None:
             {"data": [{"id": "m", "max_model_len": 8192}, {"id": "lora", "max_model_len": None}]},
             Served(("m", "lora"), 8192),
         ),
+        (
+            "vllm",
+            {"data": [{"id": "m", "parent": None}, {"id": "bot", "root": "a/b", "parent": "m"}]},
+            Served(("m", "bot"), None, (("bot", "a/b"),)),
+        ),
         ("vllm", {"data": []}, Served(())),
         ("tei", {"model_id": "BAAI/bge-m3", "max_input_length": 8192}, Served((), 8192)),
     ],

@@ -51,8 +51,15 @@ class Engine:
 
 async def test_ready_engine_tells_its_facts_and_load() -> None:
     assert await Engine().probe() == ProbeResult(
-        "EngineReady", "", max_model_len=4096, load=EngineLoad(2, 0, 0.0)
+        "EngineReady", "", max_model_len=4096, load=EngineLoad(2, 0, 0.0), adapters=()
     )
+
+
+async def test_ready_engine_tells_its_adapters() -> None:
+    bot = {"id": "bot", "root": "acme/bot", "parent": "m"}
+    models = {"data": [*MODELS["data"], bot]}
+    result = await Engine(v1__models=httpx.Response(200, json=models)).probe()
+    assert (result.is_ready, result.adapters) == (True, ("bot",))
 
 
 async def test_embedding_engine_shows_its_space_once_asked() -> None:

@@ -157,7 +157,9 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     "groups[].embeddingModel.tokenSecret.key": Refusal(
         "groups.1.embeddingModel.tokenSecret", {"name": "hub", "key": "k"}, SIMULATOR_LOADS_NOTHING
     ),
-    "groups[].adapters[].name": _("groups.0.adapters.0.name", "other", "adapters", "status"),
+    "groups[].adapters[].name": _(
+        "groups.0.adapters.0.name", "other", "adapters", "status", *ROUTING
+    ),
     "groups[].adapters[].uri": _("groups.0.adapters.0.uri", "/models/other", "adapters"),
     "groups[].lora.maxLoras": _("groups.0.lora.maxLoras", 2, *PODS),
     "groups[].lora.maxRank": _("groups.0.lora.maxRank", 64, *PODS),

@@ -77,6 +77,21 @@ async def test_models_lists_names_and_aliases_with_what_answers_for_them(site: S
     }
 
 
+async def test_an_adapter_is_listed_with_its_model_as_parent(site: Site):
+    instance = ready(named_instance("a"))
+    instance["status"]["adapters"] = [
+        {"name": "bot", "phase": "Loaded"},
+        {"name": "other", "phase": "Failed"},
+    ]
+    site.load(instance)
+    listed = (await site.client.get("/v1/models")).json()["data"]
+    found = {m["id"]: (m["root"], m["parent"], m["role"], m["ready"]) for m in listed}
+    assert found["bot"] == ("bot", "qwen2.5-7b", "llm", True)
+    assert found["qwen2.5-7b"] == ("qwen2.5-7b", None, "llm", True)
+    assert "other" not in found
+    assert (await site.client.get("/v1/models/bot")).json()["parent"] == "qwen2.5-7b"
+
+
 async def test_one_model_is_found_by_alias_and_by_a_name_with_a_slash(site: Site):
     group = pool_object()["spec"]["groups"][0]
     site.load(groups=[{**group, "model": {"name": "org/chat", "aliases": ["short"]}}])

@@ -46,13 +46,14 @@ class Engine:
         self.health: int | type[httpx.HTTPError] = 200
         self.model = "qwen2.5-7b"
         self.paths: list[str] = []
+        self.adapters: list[str] = []
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         self.paths.append(request.url.path)
         if not isinstance(self.health, int):
             raise self.health("told to")
         bodies = {
-            "/v1/models": {"data": [{"id": self.model}]},
+            "/v1/models": {"data": [{"id": self.model}, *map(_adapter, self.adapters)]},
             "/v1/embeddings": {"data": [{"embedding": [0.6, 0.8]}]},
         }
         if request.url.path == "/health":
@@ -60,6 +61,10 @@ class Engine:
         if request.url.path in bodies:
             return httpx.Response(200, json=bodies[request.url.path])
         return httpx.Response(200, text="")
+
+
+def _adapter(name: str) -> dict[str, str]:
+    return {"id": name, "root": f"acme/{name}", "parent": "qwen2.5-7b"}
 
 
 class Probing:
@@ -246,3 +251,27 @@ async def engine_port() -> AsyncIterator[int]:
     yield server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
+
+
+async def test_adapters_that_an_engine_has_are_found_and_missed_when_they_are_gone():
+    instance = parse()
+    async with probing(instance) as found:
+
+        def adapters() -> list[tuple[str, str]]:
+            status = found.prober.with_status(instance).status
+            return [(adapter.name, adapter.phase) for adapter in status.adapters]
+
+        assert adapters() == []
+        found.engine.adapters = ["bot", "coder"]
+        for _ in range(FACTS_EVERY):
+            await found.pace.step()
+        assert adapters() == [("bot", "Loaded"), ("coder", "Loaded")]
+        found.engine.adapters = ["coder"]
+        for _ in range(FACTS_EVERY):
+            await found.pace.step()
+        assert adapters() == [("coder", "Loaded")]
+        assert len(found.changes) == 3
+        found.engine.health = 503
+        for _ in range(FAILURES_TO_UNREADY):
+            await found.pace.step()
+        assert adapters() == []

@@ -23,6 +23,8 @@ class Model(BaseModel):
     owned_by: str = names.ROUTER_OWNER
     root: str
     """The model's own name; differs from the id for an alias."""
+    parent: str | None
+    """The model that it is a LoRA adapter of; null when it is none."""
     role: Role
     ready: bool
     """Whether an instance, or the provider in its place, can answer now."""
@@ -86,6 +88,7 @@ def _model(name: str, route: ModelRoute, table: RoutingTable) -> Model:
         id=name,
         created=route.created,
         root=route.name,
+        parent=route.parent or None,
         role=route.role,
         ready=_is_answered(route, table),
     )

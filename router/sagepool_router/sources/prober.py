@@ -15,6 +15,7 @@ from sagepool_crds.instance import (
     ModelFacts,
     Phase,
 )
+from sagepool_crds.lora import AdapterStatus
 from sagepool_crds.meta import Condition, ConditionStatus, set_condition
 from sagepool_engines.http import EngineHttp, EngineSession
 from sagepool_engines.probe import (
@@ -59,6 +60,8 @@ class _Target:
     """In a row."""
     model: ModelFacts | None = None
     """Of the embedding that was asked for before it was ready."""
+    adapters: tuple[AdapterStatus, ...] = ()
+    """That its engine has: nobody loads any here."""
     was_ready: bool = False
     """It was ready once: when it is not, it has failed; before, it is loading."""
     task: asyncio.Task[NoReturn] | None = None
@@ -124,10 +127,9 @@ class Prober:
         return max(READY_INTERVAL_S, len(self._targets) / READY_PROBES_PER_S)
 
     async def _probe(self, name: str, target: _Target) -> None:
-        failure, model = await self._ask(target)
+        failure = await self._ask(target)
         if failure is None:
             target.failures = 0
-            target.model = model or target.model
             target.was_ready = True
             self._set(name, target, "True", "EngineReady", "")
             return
@@ -137,21 +139,28 @@ class Prober:
             return
         self._set(name, target, "False", failure.verdict, failure.message)
 
-    async def _ask(self, target: _Target) -> tuple[ProbeResult | None, ModelFacts | None]:
-        """The first endpoint's result that is not ready; and what an embedding was like."""
+    async def _ask(self, target: _Target) -> ProbeResult | None:
+        """The first endpoint's result that is not ready; what ready ones say is kept."""
         depth = choose_depth(
             was_ready=target.is_ready, has_failed=target.failures > 0, number=target.probes
         )
         target.probes += 1
-        model = None
+        adapters: list[str] | None = None
         for endpoint in select_endpoints(target.spec.endpoints, depth):
             # The router asks for the load of busy engines itself, and far more often.
             result = await probe(self._http, target.spec.engine, endpoint, depth, with_load=False)
             if not result.is_ready:
-                return result, None
+                return result
             if result.space is not None:
-                model = ModelFacts(**result.space.model_dump(), max_model_len=result.max_model_len)
-        return None, model
+                target.model = ModelFacts(
+                    **result.space.model_dump(), max_model_len=result.max_model_len
+                )
+            if endpoint.role == "llm" and result.adapters is not None:
+                adapters = [*(adapters or ()), *result.adapters]
+        if adapters is not None:
+            unique = dict.fromkeys(adapters)
+            target.adapters = tuple(AdapterStatus(name=n, phase="Loaded") for n in unique)
+        return None
 
     def _set(
         self, name: str, target: _Target, status: ConditionStatus, reason: str, message: str
@@ -173,6 +182,7 @@ class Prober:
             phase="Ready" if status == "True" else lacking,
             conditions=list(conditions),
             model=target.model,
+            adapters=list(target.adapters) if status == "True" else [],
             message=message,
         )
         if new == target.status:
