@@ -65,6 +65,31 @@ def test_every_replica_of_every_group_is_a_process(plan: Plan) -> None:
     assert launch.address == "http://127.0.0.1:8000"
 
 
+@pytest.mark.parametrize("engine", ["vllm", "simulator"])
+def test_an_engine_starts_with_its_adapters(plan: Plan, tmp_path: Path, engine: str) -> None:
+    folder = tmp_path / "coder"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    adapters = [
+        {"name": "bot", "uri": "hf://acme/bot"},
+        {"name": "coder", "uri": str(folder)},
+    ]
+    group = group_object(engine={"type": engine}, model=REAL, adapters=adapters, replicas=1)
+    chat = engines(plan(pool_object(groups=[group])))["chat-0"]
+    at = chat.command.index("--lora-modules")
+    assert chat.command[at + 1 : at + 3] == ["bot=acme/bot", f"coder={folder}"]
+    assert chat.command[at + 3 : at + 4] == []
+    assert "--enable-lora" in chat.command
+    assert chat.models == ["qwen", "bot", "coder"]
+
+
+def test_an_adapter_that_is_not_on_this_machine_is_refused(plan: Plan, tmp_path: Path) -> None:
+    adapters = [{"name": "bot", "uri": str(tmp_path / "bot")}]
+    group = group_object(adapters=adapters)
+    with pytest.raises(WrongUse, match=r"group chat: adapter bot: .*/bot holds no adapter_config"):
+        plan(pool_object(groups=[group]))
+
+
 def test_the_router_answers_outside_and_its_admin_port_only_here(plan: Plan, home: Home) -> None:
     router = plan(pool_object()).parts[0]
     assert Path(router.command[0]).name == "sagepool-router"

@@ -42,6 +42,20 @@ def test_the_openai_client_is_answered_by_chat_and_embeddings(sage: Sage, pool_f
             assert [vector.index for vector in vectors] == [0, 1]
 
 
+def test_an_adapter_is_a_model_from_the_start_on(sage: Sage, tmp_path: Path) -> None:
+    adapters = [{"name": "bot", "uri": "hf://acme/bot"}]
+    chat = simulated("chat", "llm", "chat-model", adapters=adapters)
+    with sage.pool(write_pool(tmp_path / "pool.yaml", groups=[chat])) as port:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+        with client:
+            found = {m.id: (m.model_extra or {})["parent"] for m in client.models.list()}
+            assert found == {"chat-model": None, "bot": "chat-model"}
+            answer = client.chat.completions.create(
+                model="bot", messages=[{"role": "user", "content": "Hi"}]
+            )
+            assert answer.model == "bot"
+
+
 def test_status_tells_every_part_and_its_load(sage: Sage, pool_file: Path) -> None:
     with sage.pool(pool_file) as port:
         status = sage.status()

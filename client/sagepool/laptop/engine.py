@@ -11,6 +11,7 @@ from sagepool.laptop.errors import NothingFound, WrongUse
 from sagepool.laptop.gpus import Demand, Gpu, assign_gpus
 from sagepool.laptop.home import Home
 from sagepool.laptop.launch import PORT, Launch, PartLaunch
+from sagepool.laptop.models import ADAPTER_CONFIG
 from sagepool.laptop.process import GRACE_S
 from sagepool.laptop.programs import require_program
 
@@ -80,9 +81,9 @@ def read_adapter(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise WrongUse(f"--lora is {text!r}: write NAME=PATH")
-    if (Path(path) / "adapter_config.json").is_file():
+    if (Path(path) / ADAPTER_CONFIG).is_file():
         return name, str(Path(path).absolute())
-    raise WrongUse(f"--lora {name}: {path} holds no adapter_config.json: name an adapter's folder")
+    raise WrongUse(f"--lora {name}: {path} holds no {ADAPTER_CONFIG}: name an adapter's folder")
 
 
 def find_tuned_model(name: str, home: Home) -> EngineRequest:
@@ -105,14 +106,14 @@ def find_tuned_model(name: str, home: Home) -> EngineRequest:
             f"{', '.join(found) or 'empty'}"
         )
     folder, served = folder.absolute(), folder.name
-    adapter = folder / "adapter_config.json"
+    adapter = folder / ADAPTER_CONFIG
     if adapter.is_file():
         base = _base_model(adapter)
         return EngineRequest(base, 0, adapters={served: str(folder)})
     if (folder / "config.json").is_file():
         return EngineRequest(str(folder), 0, name=served)
     raise WrongUse(
-        f"{folder} holds neither adapter_config.json (LoRA) nor config.json (a merged model): "
+        f"{folder} holds neither {ADAPTER_CONFIG} (LoRA) nor config.json (a merged model): "
         "name the folder that the fine-tuning wrote"
     )
 

@@ -5,6 +5,8 @@ from typing import Final
 
 from sagepool.laptop.errors import WrongUse
 
+ADAPTER_CONFIG: Final = "adapter_config.json"
+"""The file by which a folder is known as a LoRA adapter's."""
 _HUB_LIMIT_S: Final = 10.0
 
 

@@ -13,6 +13,7 @@ from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import DEFAULT_FRACTION, Demand, Gpu, assign_gpus
 from sagepool.laptop.home import Place
 from sagepool.laptop.launch import PORT, Launch, PartLaunch
+from sagepool.laptop.models import ADAPTER_CONFIG
 from sagepool.laptop.process import GRACE_S
 from sagepool.laptop.programs import require_program
 from sagepool.laptop.secrets import Secrets
@@ -23,7 +24,7 @@ from sagepool_crds.pool import EngineType, Group, InferencePool
 from sagepool_operator.autoscaling.replicas import replicas_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
-from sagepool_operator.engines.container import EngineContainer, hub_model
+from sagepool_operator.engines.container import HUB_SCHEME, EngineContainer, hub_model
 from sagepool_router.sources.document import Document
 
 __all__ = ["Options", "downloading_groups", "hub_model", "plan_pool"]
@@ -201,6 +202,7 @@ def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) ->
     here = [f"{_HOST_FLAGS[engine_type]}=127.0.0.1", f"--port={PORT}"]
     if engine_type == "vllm":
         here.append(f"--shutdown-timeout={GRACE_S}")
+    here += _adapters(group)
     args = [*group.engine.args, *here]
     local = group.model_copy(update={"engine": group.engine.model_copy(update={"args": args})})
     container = build_engine(local, Images(own=""))
@@ -212,10 +214,25 @@ def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) ->
         health_path="/health",
         group=group.name,
         engine=engine_type,
-        models=[model.name for _, model in group.served],
+        models=[*(model.name for _, model in group.served), *(a.name for a in group.adapters)],
         environment=_environment(container, group, secrets),
         instance=_own_instance(pool, group, name),
     )
+
+
+def _adapters(group: Group) -> list[str]:
+    """Adapters are there from an engine's start on: nobody loads any into it later."""
+    for adapter in group.adapters:
+        folder = Path(adapter.uri)
+        if folder.is_absolute() and not (folder / ADAPTER_CONFIG).is_file():
+            raise WrongUse(
+                f"group {group.name}: adapter {adapter.name}: {folder} holds no {ADAPTER_CONFIG} "
+                "on this machine: name an adapter's folder here, or hf://OWNER/NAME"
+            )
+    if not group.adapters:
+        return []
+    places = (f"{a.name}={a.uri.removeprefix(HUB_SCHEME)}" for a in group.adapters)
+    return ["--lora-modules", *places]
 
 
 def _backend_flag(group: Group) -> str:
