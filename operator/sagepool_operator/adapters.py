@@ -17,8 +17,8 @@ from sagepool_operator.pods import PodFacts
 from sagepool_operator.reports import AdapterReport
 from sagepool_operator.status import JudgedInstance
 
-_FAILED: Final = "AdapterLoadFailed"
-_LOADING: Final = "AdaptersLoading"
+ADAPTERS_FAILED: Final = "AdapterLoadFailed"
+ADAPTERS_LOADING: Final = "AdaptersLoading"
 _ADVICE: Final = (
     (
         "No adapter found",
@@ -83,10 +83,10 @@ def judge_engine(
 
 def _judge(statuses: Sequence[AdapterStatus], problems: Sequence[str]) -> Judgement:
     if problems:
-        return Judgement(False, _FAILED, "; ".join(problems))
+        return Judgement(False, ADAPTERS_FAILED, "; ".join(problems))
     loading = [status.name for status in statuses if status.phase != "Loaded"]
     if loading:
-        return Judgement(None, _LOADING, f"loading {', '.join(loading)}")
+        return Judgement(None, ADAPTERS_LOADING, f"loading {', '.join(loading)}")
     count = len(statuses)
     return Judgement(True, "AdaptersLoaded", f"{count} of {count} are loaded")
 
@@ -100,10 +100,10 @@ def judge_pool(pool: InferencePool, judged: Sequence[JudgedInstance]) -> Judgeme
     found = [verdict.judgement for verdict in told if verdict is not None]
     failed = [judgement.message for judgement in found if judgement.is_true is False]
     if failed:
-        return Judgement(False, _FAILED, "; ".join(_count(failed, len(found))))
+        return Judgement(False, ADAPTERS_FAILED, "; ".join(_count(failed, len(found))))
     loading = [judgement.message for judgement in found if judgement.is_true is None]
     if loading:
-        return Judgement(None, _LOADING, "; ".join(_count(loading, len(found))))
+        return Judgement(None, ADAPTERS_LOADING, "; ".join(_count(loading, len(found))))
     if not found:
         return Judgement(None, "NoEngine", "no engine answers yet that could load adapters")
     return Judgement(True, "AdaptersLoaded", f"{len(found)} of {len(found)} engines have theirs")

@@ -40,6 +40,10 @@ SCALED: Final = group_object(
 )
 
 
+ROOM: Final = {**CHAT, "lora": {}}
+BOT: Final = {"name": "bot", "uri": "hf://acme/bot"}
+
+
 @dataclass(frozen=True)
 class Story:
     """What was, and what a person then does."""
@@ -88,6 +92,8 @@ STORIES: Final = {
     "roll": Story(spec(CHAT, EMBED), become({**CHAT, **ROLL}, EMBED), 2),
     "scale up": Story(spec(CHAT), become({**CHAT, "replicas": 3}), 3),
     "scale down": Story(spec({**CHAT, "replicas": 3}), become(CHAT), 1),
+    "add an adapter": Story(spec(ROOM), become({**ROOM, "adapters": [BOT]}), 1),
+    "remove an adapter": Story(spec({**ROOM, "adapters": [BOT]}), become(ROOM), 1),
     "suspend": Story(spec(CHAT, EMBED), become(CHAT, EMBED, suspend=True), 0),
     "resume": Story(spec(CHAT, EMBED, suspend=True), become(CHAT, EMBED), 2),
     "remove a group": Story(spec(CHAT, EMBED), become(CHAT), 1),

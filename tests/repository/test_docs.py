@@ -10,6 +10,7 @@ import pytest
 
 from sagepool_downloader.errors import DownloadError, Interrupted
 from sagepool_engines.probe import Verdict
+from sagepool_operator.adapters import ADAPTERS_FAILED, ADAPTERS_LOADING
 from sagepool_operator.conditions import DOWNLOADING, PASSING
 from sagepool_router.config import OPTIONS, Option
 
@@ -27,7 +28,9 @@ def _reasons() -> Iterator[str]:
     yield from (DOWNLOADING, *PASSING)
     yield from (error.__name__ for error in DownloadError.__subclasses__() if error != Interrupted)
     place = {"Problem": 0, "_Finding": 1, "Judgement": 1}
-    for name in ("conditions", "instance_conditions", "problems", "downloads", "routability/gate"):
+    yield from (ADAPTERS_FAILED, ADAPTERS_LOADING)
+    judges = ("conditions", "instance_conditions", "problems", "downloads", "adapters")
+    for name in (*judges, "routability/gate"):
         path = ROOT / "operator" / "sagepool_operator" / f"{name}.py"
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
