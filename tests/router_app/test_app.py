@@ -92,6 +92,14 @@ async def test_an_adapter_is_listed_with_its_model_as_parent(site: Site):
     assert (await site.client.get("/v1/models/bot")).json()["parent"] == "qwen2.5-7b"
 
 
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter"])
+async def test_clients_load_no_adapters(site: Site, path: str):
+    site.load(ready(named_instance("a")))
+    body = {"lora_name": "bot", "lora_path": "acme/bot", "model": "qwen2.5-7b"}
+    answer = await site.client.post(path, json=body)
+    assert answer.status_code == 404
+
+
 async def test_one_model_is_found_by_alias_and_by_a_name_with_a_slash(site: Site):
     group = pool_object()["spec"]["groups"][0]
     site.load(groups=[{**group, "model": {"name": "org/chat", "aliases": ["short"]}}])
