@@ -47,6 +47,8 @@ class AdapterStatus(ApiModel):
 
     name: str
     """Its name."""
+    uri: str = ""
+    """Where its weights should be from."""
     phase: AdapterPhase
     """Whether the engine answers for it; requests for it are sent there while it is Loaded."""
     message: str = ""

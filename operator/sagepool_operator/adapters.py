@@ -43,9 +43,9 @@ def adapters_of(pool: InferencePool | None, pod: PodFacts) -> tuple[Adapter, ...
 
 
 def target_of(pool: InferencePool | None, pod: PodFacts, engine: Target) -> AdapterTarget | None:
-    """What to see to on a pod's engine; None where it was built without room for adapters."""
+    """What to see to on the engine of a pod that has room; None while it has no address."""
     url = next((e.url for e in engine.endpoints if e.role == "llm"), None)
-    if not pod.takes_adapters or url is None:
+    if url is None:
         return None
     wanted = tuple((a.name, a.uri.removeprefix(HUB_SCHEME)) for a in adapters_of(pool, pod))
     return AdapterTarget(engine.key, engine.engine, url.rstrip("/"), wanted)
@@ -57,19 +57,16 @@ def judge_engine(
     report: AdapterReport | None,
     before: Sequence[AdapterStatus],
 ) -> AdapterVerdict | None:
-    """The adapters of an engine that answers; None where it should have none.
+    """The adapters of an engine that answers; None where there is nothing to say of any.
 
-    Without a report, what was known `before` stands: another adapter on the list, or another
-    operator, takes none out of use.
+    What was known `before` stands until the engine has been asked, and what has failed until it
+    has been tried again: another adapter on the list, or another operator, takes none out of use.
     """
     wanted = adapters_of(pool, pod)
-    if not pod.takes_adapters or not wanted:
+    if not wanted and (report is None or not report.errors):
         return None
     known = {status.name: status for status in before}
-    statuses = [
-        _describe(a.name, report) if report else known.get(a.name) or _loading(a.name)
-        for a in wanted
-    ]
+    statuses = [_describe(adapter, report, known.get(adapter.name)) for adapter in wanted]
     problems = [f"{s.name}: {s.message}" for s in statuses if s.message]
     if report is not None:
         names = {adapter.name for adapter in wanted}
@@ -114,19 +111,23 @@ def _count(messages: Sequence[str], engines: int) -> Iterator[str]:
         yield f"{message} ({count} of {engines} engines)"
 
 
-def _describe(name: str, report: AdapterReport) -> AdapterStatus:
-    words = dict(report.errors).get(name, "")
-    if name in report.loaded:
+def _describe(
+    adapter: Adapter, report: AdapterReport | None, known: AdapterStatus | None
+) -> AdapterStatus:
+    name, uri = adapter.name, adapter.uri
+    words = dict(report.errors).get(name, "") if report is not None else ""
+    if report is not None and name in report.loaded:
         # What is there answers on: the weights that should take its place do not load.
         message = f"former weights are in use: {_explain(words)}" if words else ""
-        return AdapterStatus(name=name, phase="Loaded", message=message)
+        return AdapterStatus(name=name, uri=uri, phase="Loaded", message=message)
     if words:
-        return AdapterStatus(name=name, phase="Failed", message=_explain(words))
-    return _loading(name)
-
-
-def _loading(name: str) -> AdapterStatus:
-    return AdapterStatus(name=name, phase="Loading")
+        return AdapterStatus(name=name, uri=uri, phase="Failed", message=_explain(words))
+    if known is not None and (
+        (known.phase == "Loaded" and report is None)
+        or (known.phase == "Failed" and known.uri == uri)
+    ):
+        return known
+    return AdapterStatus(name=name, uri=uri, phase="Loading")
 
 
 def _explain(words: str) -> str:

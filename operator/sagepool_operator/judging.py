@@ -203,7 +203,7 @@ def _judge(
     if pod is not None:
         routable = gate.judge_routable(pod, verdict.ready, routers, observed.answers)
         verdict = replace(verdict, routable=routable)
-        if verdict.engine.is_true and (target := target_of(seen, observed)) is not None:
+        if pod.takes_adapters and verdict.engine.is_true and (target := target_of(seen, observed)):
             told, before = observed.adapters.get(target.key), instance.status.adapters
             found = adapters.judge_engine(observed.pool, pod, told, before)
             verdict = replace(verdict, adapters=found)

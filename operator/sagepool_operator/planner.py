@@ -359,10 +359,11 @@ def _adapter_targets(
     """Engines that answer and take adapters."""
     pods = {pod.uid: pod for pod in observed.pods}
     for seen, one in zip(observed.instances, judged, strict=True):
-        pod, engine = pods.get(seen.pod_uid), judging.target_of(seen, observed)
-        if pod is None or engine is None or not one.verdict.engine.is_true:
+        pod = pods.get(seen.pod_uid)
+        if pod is None or not pod.takes_adapters or not one.verdict.engine.is_true:
             continue
-        target = adapters.target_of(observed.pool, pod, engine)
+        engine = judging.target_of(seen, observed)
+        target = adapters.target_of(observed.pool, pod, engine) if engine is not None else None
         if target is not None:
             yield target
 

@@ -11,6 +11,7 @@ from sagepool_crds.pool import Group
 from sagepool_kube.api import EVENTS
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
+from sagepool_operator.reports import AdapterReport
 
 BOT = {"name": "bot", "uri": "hf://acme/bot"}
 CODER = {"name": "coder", "uri": "/models/adapters/coder"}
@@ -176,6 +177,18 @@ class TestEngines:
         await world.reconcile()
         assert phases(world) == [{"bot": "Loaded", "coder": "Loading"}] * 2
 
+    async def test_that_cannot_unload_one_say_so(self, world: World) -> None:
+        (one, _) = world.adapters.targets
+        report = AdapterReport(errors=(("gone", "the engine says: busy"),))
+        world.adapters.reports = {one.key: report}
+        await world.reconcile()
+        (told,) = [
+            condition["message"]
+            for instance in world.instances("chat")
+            if (condition := instance_condition(instance, names.ADAPTERS_LOADED))
+        ]
+        assert told.startswith("gone cannot be unloaded: the engine says: busy: ")
+
 
 class TestStatus:
     async def test_tells_what_is_loaded_where(self, world: World) -> None:
@@ -236,6 +249,34 @@ class TestStatus:
             ("Normal", "AdaptersLoaded"),
             ("Warning", "AdapterLoadFailed"),
         ]
+
+    async def test_what_failed_has_failed_until_it_is_tried_again(self, world: World) -> None:
+        world.adapters.errors["bot"] = "the engine says: out of memory"
+        await become(world, BOT)
+        before = world.message(names.ADAPTERS_LOADED)
+        for nothing in ({}, {target.key: AdapterReport() for target in world.adapters.targets}):
+            world.adapters.reports = nothing  # another operator; it has asked and not yet tried
+            await world.reconcile()
+            assert world.message(names.ADAPTERS_LOADED) == before
+        assert told(world) == [("Warning", "AdapterLoadFailed")]
+
+    async def test_another_uri_is_another_attempt(self, world: World) -> None:
+        world.adapters.errors["bot"] = "the engine says: out of memory"
+        await become(world, BOT)
+        world.adapters.reports = {}
+        world.apply_pool(**spec({**BOT, "uri": "hf://acme/other"}, lora={}))
+        await world.reconcile()
+        assert phases(world) == [{"bot": "Loading"}] * 2
+
+    async def test_former_weights_stay_in_use_where_others_do_not_load(self, world: World) -> None:
+        report = AdapterReport(frozenset({"bot"}), (("bot", "the engine says: no"),))
+        await become(world, BOT)
+        world.adapters.reports = {target.key: report for target in world.adapters.targets}
+        await world.reconcile()
+        assert phases(world) == [{"bot": "Loaded"}] * 2
+        assert world.condition(names.ADAPTERS_LOADED) == ("False", "AdapterLoadFailed")
+        said = world.message(names.ADAPTERS_LOADED)
+        assert said.startswith("bot: former weights are in use: the engine says: no: ")
 
     async def test_without_an_engine_nothing_can_be_said(self, world: World) -> None:
         world.apply_pool(**spec(BOT, lora={}, replicas=0) | {"suspend": True})
