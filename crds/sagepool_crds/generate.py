@@ -77,9 +77,12 @@ def _reference() -> str:
 
 
 def _rows(node: Mapping[str, Any], path: str) -> Iterator[str]:
-    """A row of the table for every field below `node`."""
+    """A row of the table for every field below `node`, but not for those of Kubernetes' own
+    objects, which Kubernetes describes."""
     required = set(node.get("required", ()))
     for name, child in node.get("properties", {}).items():
+        if "description" not in child:
+            continue
         here = f"{path}.{name}"
         item = child.get("items")
         if item is not None and "properties" in item:

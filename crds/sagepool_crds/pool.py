@@ -1,8 +1,8 @@
 """InferencePool: the chat and embedding engines that a person wants behind one address."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from sagepool_crds.cache import Cache, ModelCache
 from sagepool_crds.cloud import Cloud, Source
@@ -11,6 +11,7 @@ from sagepool_crds.fields import KeyReference, LabelName, Name, Port, Price, Qua
 from sagepool_crds.lora import MOST_ADAPTERS, Adapter, LoraRoom
 from sagepool_crds.markers import Rule, list_map, list_set, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
+from sagepool_crds.pod_template import patch_schema
 from sagepool_crds.rollout import Rollout
 from sagepool_crds.router import Router
 from sagepool_crds.scaling import Scaling
@@ -240,6 +241,9 @@ class Group(ApiModel):
     """Requests that one router keeps in flight on one engine; more are answered with 429."""
     rollout: Rollout = Field(default_factory=Rollout)
     """How its pods are replaced, and how they leave."""
+    pod_template: Annotated[dict[str, Any], WithJsonSchema(patch_schema())] | None = None
+    """A strategic-merge patch over the pod template that the operator builds: for what no other
+    field says. A change of it rolls the group."""
 
     @property
     def lora_room(self) -> LoraRoom | None:

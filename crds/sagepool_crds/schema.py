@@ -31,6 +31,8 @@ _KEPT: Final = frozenset(
         "maxProperties",
         "pattern",
         "required",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-preserve-unknown-fields",
         "x-kubernetes-validations",
         "x-kubernetes-list-type",
         "x-kubernetes-list-map-keys",

@@ -25,15 +25,25 @@ _ITEM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "env": ("name",),
     "volumes": ("name",),
     "volumeMounts": ("mountPath",),
-    "ports": ("name",),
+    "ports": ("name", "containerPort", "port"),
     "imagePullSecrets": ("name",),
     "ownerReferences": ("uid",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeDevices": ("devicePath",),
+    "hostAliases": ("ip",),
+    "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
     "endpoints": ("role",),
 }
 """Lists that the API server merges item by item, and what tells their items apart."""
 _SETS: Final = frozenset({"models"})
 _QUANTITIES: Final = frozenset({"requests", "limits"})
+_QUANTITY: Final = frozenset({"sizeLimit", "divisor"})
+_ZERO_IS_ABSENT: Final = frozenset(
+    {"hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly"}
+    | {"initialDelaySeconds", "hostPort"}
+)
+"""Fields of a pod that the server leaves out where they are false or 0."""
 
 
 def digest(value: object) -> str:
@@ -59,6 +69,8 @@ def _covers(wanted: object, live: object, field: str) -> bool:
         return isinstance(live, Mapping) and _covers_mapping(wanted, live, field)
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         return isinstance(live, Sequence) and _covers_list(wanted, live, field)
+    if field in _QUANTITY and wanted is not None:
+        return _amount(wanted) == _amount(live)
     return wanted == live
 
 
@@ -67,7 +79,9 @@ def _covers_mapping(wanted: Mapping[str, object], live: Mapping[str, object], fi
         return all(k in live and _amount(v) == _amount(live[k]) for k, v in wanted.items())
     return all(
         # The server leaves empty values out.
-        _covers(value, live[key], key) if key in live else value in ("", {}, [])
+        _covers(value, live[key], key)
+        if key in live
+        else value in ("", {}, []) or (not value and key in _ZERO_IS_ABSENT)
         for key, value in wanted.items()
     )
 

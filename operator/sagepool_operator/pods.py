@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from sagepool_crds import names
+from sagepool_crds.pod_template import WAIT_CONTAINER
 from sagepool_kube.api import Object
-from sagepool_operator.builders.cache import WAIT_CONTAINER
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from crd_objects import group_object, instance_object, pool_object
+from crd_pod_rules import POD_RULES, POD_SHAPES
 from crd_rules import RULES, Rule
 from sagepool_crds.admission import Refused, admit
 
+EVERY_RULE = [*RULES, *POD_RULES, *POD_SHAPES]
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.says[:40] + "|" + r.names)
+
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: r.says[:40] + "|" + r.names)
 def test_rule_refuses_names_the_field_and_accepts(rule: Rule) -> None:
     with pytest.raises(Refused) as refused:
         admit(rule.bad)

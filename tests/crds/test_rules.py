@@ -9,12 +9,15 @@ import httpx
 import pytest
 
 from crd_objects import cloud_object, group_object, instance_object, pool_object
+from crd_pod_rules import POD_RULES, POD_SHAPES
 from crd_rules import RULES, Rule
 from kubectl import Kubectl
 from sagepool_crds.admission import Refused, admit
 from sagepool_crds.crd import build_crds
 
 pytestmark = pytest.mark.cluster
+
+EVERY_RULE = [*RULES, *POD_RULES]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def server(crds: Kubectl) -> Iterator[Server]:
         yield Server(client)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.says[:40] + "|" + r.names)
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: r.says[:40] + "|" + r.names)
 def test_rule_refuses_and_accepts(server: Server, rule: Rule) -> None:
     accepted, words = server.try_create(rule.bad)
     assert not accepted
@@ -49,13 +52,21 @@ def test_rule_refuses_and_accepts(server: Server, rule: Rule) -> None:
     assert server.try_create(rule.good) == (True, "")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.says[:40] + "|" + r.names)
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: r.says[:40] + "|" + r.names)
 def test_rule_is_read_the_same_without_a_cluster(server: Server, rule: Rule) -> None:
     _, words = server.try_create(rule.bad)
     with pytest.raises(Refused) as refused:
         admit(rule.bad)
     assert str(refused.value) == words
     admit(rule.good)
+
+
+@pytest.mark.parametrize("rule", POD_SHAPES, ids=lambda r: r.says)
+def test_shape_refuses_and_accepts(server: Server, rule: Rule) -> None:
+    accepted, words = server.try_create(rule.bad)
+    assert not accepted
+    assert f"{rule.names}: {rule.says}" in words
+    assert server.try_create(rule.good) == (True, "")
 
 
 def _messages(node: dict[str, Any]) -> Iterator[str]:
@@ -74,7 +85,7 @@ def test_every_rule_has_a_case() -> None:
         for crd in build_crds().values()
         for message in _messages(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
     }
-    assert {m for m in messages if not any(r.says in m for r in RULES)} == set()
+    assert {m for m in messages if not any(r.says in m for r in EVERY_RULE)} == set()
 
 
 def _change_role(pool: dict[str, Any]) -> None:

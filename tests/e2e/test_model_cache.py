@@ -14,7 +14,7 @@ from e2e_pool import Pool, build_pool
 from e2e_waiting import wait_until
 from kubectl import Kubectl
 from sagepool_crds import names
-from sagepool_operator.builders.cache import WAIT_CONTAINER
+from sagepool_crds.pod_template import WAIT_CONTAINER
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 8_000_000

@@ -457,6 +457,48 @@ class TestTrouble:
         folder = old["spec"]["template"]["spec"]["containers"][0]["args"][3]
         assert new["spec"]["template"]["spec"]["containers"][0]["args"][3] == folder
 
+    async def test_downloads_run_where_the_engines_may_run(self, world: World) -> None:
+        node = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+                    ]
+                }
+            }
+        }
+        where = {"nodeSelector": {"gpu": "h100"}, "tolerations": [{"key": "gpu"}]}
+        near = {"podAffinity": {}, **node}
+        first = chat(
+            podTemplate={"spec": {**where, "affinity": near, "runtimeClassName": "nvidia"}}
+        )
+        cached_pool(world, first, chat(name="other"))
+        await world.settle()
+        (job,) = jobs(world)
+        spec = job["spec"]["template"]["spec"]
+        placed = {"affinity", "nodeSelector", "tolerations", "runtimeClassName"} & spec.keys()
+        assert {field: spec[field] for field in placed} == {**where, "affinity": node}
+
+    async def test_other_nodes_make_an_unfinished_job_anew_and_leave_a_finished_one(
+        self, world: World
+    ) -> None:
+        def on(node: str) -> dict[str, Any]:
+            return chat(podTemplate={"spec": {"nodeSelector": {"pool": node}}})
+
+        cached_pool(world, chat())
+        await world.settle()
+        (anywhere,) = jobs(world)
+        cached_pool(world, on("a"))
+        await world.settle()
+        (placed,) = jobs(world)
+        assert placed["metadata"]["uid"] != anywhere["metadata"]["uid"]
+        finish(world, placed)
+        await world.settle()
+        cached_pool(world, on("b"))
+        await world.settle()
+        (left,) = jobs(world)
+        assert left["metadata"]["uid"] == placed["metadata"]["uid"]
+
     async def test_another_image_makes_an_unfinished_job_anew_and_leaves_a_finished_one(
         self, world: World
     ) -> None:

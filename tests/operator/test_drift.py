@@ -96,6 +96,44 @@ def test_changes_of_our_fields_are_drift(change: Any) -> None:
     assert has_drifted(seal(WANTED), live(change))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "stored"),
+    [
+        ({"hostNetwork": False}, {}),
+        ({"volumeMounts": [{"mountPath": "/a", "readOnly": False}]},) * 2,
+        (
+            {"volumeMounts": [{"mountPath": "/a", "readOnly": False}]},
+            {"volumeMounts": [{"mountPath": "/a"}]},
+        ),
+        ({"emptyDir": {"sizeLimit": "1024Mi"}}, {"emptyDir": {"sizeLimit": "1Gi"}}),
+        (
+            {"ports": [{"containerPort": 1}, {"containerPort": 2}]},
+            {"ports": [{"containerPort": n, "protocol": "TCP"} for n in (1, 2)]},
+        ),
+    ],
+    ids=["false", "false kept", "false of a mount", "size of a volume", "ports without names"],
+)
+def test_what_a_pod_template_says_is_found_as_the_server_keeps_it(
+    wanted: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    assert not has_drifted(wanted, stored)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stored"),
+    [
+        ({"automountServiceAccountToken": False}, {}),
+        ({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {}}),
+        ({"ports": [{"containerPort": 1}]}, {"ports": [{"containerPort": 2}]}),
+    ],
+    ids=["false that is not the default", "size gone", "another port"],
+)
+def test_what_somebody_else_has_changed_of_it_is_drift(
+    wanted: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    assert has_drifted(wanted, stored)
+
+
 def test_field_that_we_no_longer_set_is_drift() -> None:
     fewer = _copy(WANTED)
     container(fewer)["env"].pop()

@@ -175,6 +175,10 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     "groups[].rollout.maxSurge": _("groups.0.rollout.maxSurge", 2, "rollout"),
     "groups[].rollout.maxUnavailable": _("groups.0.rollout.maxUnavailable", 2, "rollout", "budget"),
     "groups[].rollout.drainSeconds": _("groups.0.rollout.drainSeconds", 60, *PODS),
+    # What it may hold, test_podpatch.py says.
+    "groups[].podTemplate": _(
+        "groups.0.podTemplate", {"spec": {"nodeSelector": {"a": "b"}}}, *CACHE, *PODS
+    ),
     "groups[].scaling.mode": _(
         "groups.1.scaling",
         {"mode": "external"},
@@ -263,7 +267,9 @@ def pool_object() -> dict[str, Any]:
 
 def schema_leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """The fields that hold a value, `[]` for an item of a list and `*` for a key of a map."""
-    if "properties" in schema:
+    if path == "groups[].podTemplate":
+        yield path
+    elif "properties" in schema:
         for name, child in schema["properties"].items():
             yield from schema_leaves(child, f"{path}.{name}" if path else name)
     elif "additionalProperties" in schema:

@@ -56,6 +56,15 @@ def test_what_pods_know_nothing_of_is_not_in_it(change: dict[str, Any]) -> None:
     assert digest_of({**WITH_GPU, **change}) == digest_of(WITH_GPU)
 
 
+def test_podtemplate_is_in_it() -> None:
+    def patched(**spec: Any) -> str:
+        return digest_of({**WITH_GPU, "podTemplate": {"spec": spec}})
+
+    assert patched(nodeSelector={"a": "b"}) != digest_of(WITH_GPU)
+    assert patched(nodeSelector={"a": "b"}) != patched(nodeSelector={"a": "c"})
+    assert patched(hostPID=False, hostIPC=False) == patched(hostIPC=False, hostPID=False)
+
+
 def test_how_long_a_pod_may_drain_is_in_it() -> None:
     drained = digest_of({**WITH_GPU, "rollout": {"drainSeconds": 60}})
     assert drained != digest_of(WITH_GPU)

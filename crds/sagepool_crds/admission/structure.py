@@ -21,6 +21,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "boolean": (bool,),
     "integer": (int,),
     "number": (int, float),
+    "integer,string": (int, str),
 }
 _LONGEST_NAME: Final = 253
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -84,7 +85,7 @@ def _unknown_fields(schema: Schema, value: Any, path: str) -> Iterator[str]:
 
 
 def _problems(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
-    wanted = schema.get("type", "object")
+    wanted = _wanted_type(schema)
     if not isinstance(value, _TYPES[wanted]) or (isinstance(value, bool) and wanted != "boolean"):
         found = json.dumps(_type_name(value))
         yield Problem(
@@ -99,6 +100,12 @@ def _problems(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
         for index, item in enumerate(value):
             yield from _problems(schema["items"], item, f"{path}[{index}]")
         yield from _repeated(schema, value, path)
+
+
+def _wanted_type(schema: Schema) -> str:
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer,string"
+    return str(schema.get("type", "object"))
 
 
 def _problems_of_fields(schema: Schema, value: Mapping[str, Any], path: str) -> Iterator[Problem]:

@@ -1,23 +1,24 @@
 """What a pool's cache is made of: claim, Jobs that fetch, and what engine pods have of it."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sagepool_crds import names
+from sagepool_crds.pod_template import WAIT_CONTAINER
 from sagepool_crds.pool import InferencePool
 from sagepool_kube.api import JOBS, PERSISTENT_VOLUME_CLAIMS, Object
-from sagepool_operator.builders import identity, registry, security
-from sagepool_operator.caching import MOUNT, Download, cache_of, claim_of
+from sagepool_operator.builders import identity, podpatch, registry, security
+from sagepool_operator.caching import MOUNT, Download, cache_of, claim_of, download_of
 from sagepool_operator.config import Images
 
 PORT: Final = 9093
 """Where a download serves its progress."""
-WAIT_CONTAINER: Final = "model"
-"""The init container of an engine pod that waits for its model."""
 WAIT_LIMIT_S: Final = 24 * 3600
 _CONTAINER: Final = "download"
 _VOLUME: Final = "models"
 _TMP: Final = "/tmp"
 _FOR_EVER: Final = 2**31 - 1
+_PLACEMENT: Final = ("nodeSelector", "tolerations", "affinity")
 
 
 def build_claim(pool: InferencePool) -> dict[str, Any] | None:
@@ -55,6 +56,7 @@ def build_job(pool: InferencePool, download: Download, images: Images) -> dict[s
                 "metadata": {"labels": labels},
                 "spec": {
                     **registry.credentials(images.pull_secrets),
+                    **_placement(pool, download),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     # In the same pod, which keeps saying why the last attempt has failed.
@@ -108,13 +110,32 @@ def is_finished(job: Object) -> bool:
 
 
 def is_outdated(wanted: Object, live: Object) -> bool:
-    """Whether a Job has to be made anew: its image is another one, and may be what keeps it from
-    ending."""
-    return not is_finished(live) and _image(wanted) != _image(live)
+    """Whether a Job has to be made anew: its image or the nodes that it may run on are others, and
+    may be what keeps it from ending."""
+    return not is_finished(live) and _what_may_keep_it(wanted) != _what_may_keep_it(live)
 
 
-def _image(job: Object) -> str:
-    return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
+def _what_may_keep_it(job: Object) -> list[Any]:
+    spec: Mapping[str, Any] = job["spec"]["template"]["spec"]
+    return [spec["containers"][0]["image"], *(spec.get(field) or None for field in _PLACEMENT)]
+
+
+def _placement(pool: InferencePool, download: Download) -> dict[str, Any]:
+    """The nodes of the engines that want the model, those of the first group that says which.
+
+    A volume that binds to its first consumer, or a folder of the nodes, has to be where they are.
+    """
+    for group in pool.spec.groups:
+        patch = (group.pod_template or {}).get("spec", {})
+        chosen = {field: patch[field] for field in _PLACEMENT if field in patch}
+        if chosen and download_of(pool, group) == download:
+            affinity = chosen.pop("affinity", {})
+            # Which other pods engines want to be near, or far from, is nothing to a download.
+            if "nodeAffinity" in affinity:
+                chosen["affinity"] = {"nodeAffinity": affinity["nodeAffinity"]}
+            placement: dict[str, Any] = podpatch.merge({}, {"spec": chosen})["spec"]
+            return placement
+    return {}
 
 
 def _container(download: Download, images: Images) -> dict[str, Any]:

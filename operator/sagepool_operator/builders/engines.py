@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sagepool_crds import names
+from sagepool_crds.pod_template import ENGINE_CONTAINER, WAIT_CONTAINER
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import DEPLOYMENTS
 from sagepool_operator.builders import cache, identity
@@ -55,10 +56,13 @@ def build_deployment(
 def _wait_s(template: Mapping[str, Any]) -> int:
     """How long its pods may wait for their model."""
     containers = template["spec"].get("initContainers") or ()
-    waits = any(container["name"] == cache.WAIT_CONTAINER for container in containers)
+    waits = any(container["name"] == WAIT_CONTAINER for container in containers)
     return cache.WAIT_LIMIT_S if waits else 0
 
 
 def _load_limit_s(template: Mapping[str, Any]) -> int:
-    probe = template["spec"]["containers"][0]["startupProbe"]
+    # A container of the group's podTemplate may stand before it.
+    containers = template["spec"]["containers"]
+    engine = next(one for one in containers if one["name"] == ENGINE_CONTAINER)
+    probe = engine["startupProbe"]
     return int(probe["periodSeconds"]) * int(probe["failureThreshold"])

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sagepool_crds import names
+from sagepool_crds.pod_template import ENGINE_CONTAINER
 from sagepool_crds.pool import Group, InferencePool
-from sagepool_operator.builders import cache, identity, registry, security, sidecar
+from sagepool_operator.builders import cache, identity, podpatch, registry, security, sidecar
 from sagepool_operator.caching import download_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer
 
-CONTAINER: Final = "engine"
+CONTAINER: Final = ENGINE_CONTAINER
 _PORT: Final = "http"
 _HUNG_S: Final = 5
 """What an engine that has stopped answering gets before it is killed: it has nothing to finish."""
@@ -20,7 +21,7 @@ _SHARED_MEMORY_PER_GPU: Final = "4Gi"
 def build_template(
     pool: InferencePool, group: Group, engine: EngineContainer, images: Images
 ) -> dict[str, Any]:
-    """The pod template as the operator decides it today."""
+    """The pod template as the operator decides it today, with the group's own patch over it."""
     template = _plain_template(pool, group, engine, images)
     download = download_of(pool, group)
     if download is not None:
@@ -29,7 +30,7 @@ def build_template(
         spec["initContainers"].insert(0, cache.build_wait(download, images))
         spec["containers"][0]["volumeMounts"].append(cache.build_mount())
         spec["volumes"].append(cache.build_volume(pool))
-    return template
+    return podpatch.merge(template, group.pod_template or {})
 
 
 def _plain_template(

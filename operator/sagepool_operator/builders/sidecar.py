@@ -2,12 +2,13 @@
 
 from typing import Any, Final
 
+from sagepool_crds.pod_template import SIDECAR_CONTAINER
 from sagepool_crds.pool import Group
 from sagepool_engines.dialects import DIALECTS
 from sagepool_operator.builders import security
 from sagepool_operator.config import Images
 
-CONTAINER: Final = "sidecar"
+CONTAINER: Final = SIDECAR_CONTAINER
 _PORTS: Final = (9091, 9092)
 """The second is for engines that listen on the first."""
 
