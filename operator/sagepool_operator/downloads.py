@@ -20,7 +20,14 @@ from sagepool_operator.conditions import CLAIM_PENDING, DOWNLOADING, FOLDER_NOT_
 from sagepool_operator.instance_conditions import Judgement
 from sagepool_operator.plan import ChildKey, ProgressTarget
 from sagepool_operator.pods import PodFacts
-from sagepool_operator.problems import OWN_IMAGE_FIELD, PULL_SECRETS_SETTING, Problem, Workload
+from sagepool_operator.problems import (
+    CRASHING,
+    OUT_OF_MEMORY,
+    OWN_IMAGE_FIELD,
+    PULL_SECRETS_SETTING,
+    Problem,
+    Workload,
+)
 from sagepool_operator.problems import find_problem as find_pod_problem
 from sagepool_operator.reports import ProgressReport
 from sagepool_operator.snapshot import Observed
@@ -167,6 +174,6 @@ def _pod_problem(pool: InferencePool, download: Download, pod: PodFacts) -> Prob
             "writable by user 65532, or take type pvc",
         )
     problem = find_pod_problem(pod, work)
-    if problem is not None and problem.reason == "EngineCrashing":
+    if problem is not None and problem.reason in (CRASHING, OUT_OF_MEMORY):
         return Problem("DownloadCrashing", problem.message)
     return problem

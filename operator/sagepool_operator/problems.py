@@ -50,6 +50,10 @@ _PULL_REASONS: Final = frozenset(
 )
 NOT_MOUNTED: Final = "SecretNotMounted"
 """Passes within a moment when the Secret is there: how long it has lasted, no pod says."""
+CRASHING: Final = "EngineCrashing"
+OUT_OF_MEMORY: Final = "OutOfMemory"
+_LAST_LINES: Final = 5
+_MOST_WORDS: Final = 600
 _CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 
 
@@ -64,7 +68,12 @@ def _unschedulable(facts: tuple[PodFacts, Workload]) -> Problem | None:
     pod, work = facts
     if not pod.unschedulable:
         return None
-    if work.gpu and work.gpu in pod.unschedulable:
+    if "persistentvolumeclaim" in pod.unschedulable.lower():
+        advice = (
+            f"create the claim that {work.subject} mounts, correct its name, or see what "
+            "`kubectl describe pvc` says of its storage class and access mode"
+        )
+    elif work.gpu and work.gpu in pod.unschedulable:
         advice = (
             f"no node has a free {work.gpu}: install its device plugin, add a node, "
             f"or lower or remove gpu in {work.subject}"
@@ -118,13 +127,22 @@ def _crashing(facts: tuple[PodFacts, Workload]) -> Problem | None:
         return None
     end = pod.last_exit
     if end.reason == "OOMKilled":
-        how, advice = "ran out of memory", f"give the pods of {work.subject} more, or load less"
+        reason, how = OUT_OF_MEMORY, "ran out of memory"
+        advice = f"give the pods of {work.subject} more, or load less"
     else:
-        how = f"exited with code {end.code}" + (f" ({end.message.strip()})" if end.message else "")
+        last = _last_lines(end.message)
+        reason, how = CRASHING, f"exited with code {end.code}" + (f" ({last})" if last else "")
         container = f" --container {pod.blocked_by}" if pod.blocked_by else ""
         advice = f"see `kubectl logs {pod.name} --previous{container}`"
     who = f"{pod.name} (its container {pod.blocked_by})" if pod.blocked_by else pod.name
-    return Problem("EngineCrashing", f"{who} {how}, restarted {_times(pod.restarts)}: {advice}")
+    return Problem(reason, f"{who} {how}, restarted {_times(pod.restarts)}: {advice}")
+
+
+def _last_lines(said: str) -> str:
+    """The end of what a container has said, in one line: a traceback tells its cause last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()][-_LAST_LINES:]
+    words = " / ".join(lines)
+    return words if len(words) <= _MOST_WORDS else f"...{words[-_MOST_WORDS:]}"
 
 
 POD_CHECKS: Final[Sequence[_PodCheck]] = (

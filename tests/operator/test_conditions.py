@@ -59,6 +59,15 @@ PROVIDER = "https://api.example.com/v1"
         (replace(POD, failure="Evicted"), "PodFailed", "Evicted"),
         (replace(POD, unschedulable="Insufficient cpu"), "Unschedulable", "add a node"),
         (
+            replace(
+                POD,
+                unschedulable="0/3 nodes are available: pod has unbound immediate "
+                "PersistentVolumeClaims",
+            ),
+            "Unschedulable",
+            "PersistentVolumeClaims: create the claim that group chat mounts",
+        ),
+        (
             replace(POD, unschedulable="Insufficient nvidia.com/gpu"),
             "Unschedulable",
             "install its device plugin",
@@ -104,7 +113,7 @@ PROVIDER = "https://api.example.com/v1"
         ),
         (
             replace(POD, is_running=False, restarts=2, last_exit=Exit(137, "OOMKilled", "")),
-            "EngineCrashing",
+            "OutOfMemory",
             "ran out of memory",
         ),
     ],
@@ -114,6 +123,24 @@ def test_pods_trouble_names_the_next_step(pod: PodFacts, reason: str, words: str
     assert problem is not None
     assert problem.reason == reason
     assert words in problem.message
+
+
+def test_a_crash_is_told_by_the_engines_last_lines_in_one_line() -> None:
+    log = "\n".join([*(f"line {n}" for n in range(80)), "", "vllm: error: unknown flag --foo\n"])
+    problem = find_problem(replace(POD, is_running=False, last_exit=Exit(2, "Error", log)), CHAT)
+    assert problem is not None
+    assert "(line 76 / line 77 / line 78 / line 79 / vllm: error: unknown flag --foo)" in (
+        problem.message
+    )
+
+
+def test_of_very_long_last_words_the_end_is_told() -> None:
+    log = f"{'x' * 2000} no such model"
+    problem = find_problem(replace(POD, is_running=False, last_exit=Exit(1, "Error", log)), CHAT)
+    assert problem is not None
+    assert "(..." in problem.message
+    assert "x no such model)" in problem.message
+    assert len(problem.message) < 800
 
 
 STARTING = replace(

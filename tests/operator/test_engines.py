@@ -308,3 +308,9 @@ class TestRollout:
     ) -> None:
         pool = InferencePool.from_object(pool_object())
         assert build_budget(pool, "b", {}, {}, allowed)["spec"]["maxUnavailable"] == evicted
+
+
+@pytest.mark.parametrize("engine", ["vllm", "simulator"])
+def test_last_lines_of_an_engine_that_fails_become_its_last_words(engine: str) -> None:
+    found = container(engine={"type": engine}, model={"name": "m", "uri": "hf://o/m"})
+    assert found["terminationMessagePolicy"] == "FallbackToLogsOnError"

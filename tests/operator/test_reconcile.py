@@ -536,7 +536,7 @@ class TestTroubleIsExplained:
             ],
         )
         await settled.settle()
-        assert settled.condition(names.READY) == ("False", "EngineCrashing")
+        assert settled.condition(names.READY) == ("False", "OutOfMemory")
         assert "ran out of memory, restarted 3 times" in settled.message()
 
     async def test_operator_that_restarts_takes_no_engine_out_of_routing(

@@ -98,6 +98,8 @@ def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:
             {"name": name, "mountPath": path} for name, _, path in _mounts(group, engine)
         ],
         "lifecycle": {"preStop": sidecar.build_hook(group)},
+        # An engine says on its log what it cannot bear: a flag, a model, too little memory.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         **_probes(engine),
     }
     if engine.env:
