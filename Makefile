@@ -109,6 +109,7 @@ bench-request-path: .venv-compiled/.complete ## What the router adds to a reques
 .PHONY: generate
 generate: setup ## CRD YAML, the chart's copy, values schema, reference
 	$(BIN)/sagepool-crds write
+	$(BIN)/python -m sagepool_operator.reference docs/reference/conditions.md
 
 .PHONY: pins
 pins: setup ## Renews the pinned requirement files

@@ -8,14 +8,17 @@ from typing import get_args
 
 import pytest
 
+from sagepool_crds import names
 from sagepool_downloader.errors import DownloadError, Interrupted
 from sagepool_engines.probe import Verdict
+from sagepool_operator import problems
 from sagepool_operator.adapters import ADAPTERS_FAILED, ADAPTERS_LOADING
 from sagepool_operator.conditions import DOWNLOADING, PASSING
+from sagepool_operator.reasons import OF_INSTANCES, OF_POOLS, all_reasons
+from sagepool_operator.reference import conditions_page
 from sagepool_router.config import OPTIONS, Option
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROUTER = (ROOT / "docs" / "reference" / "router.md").read_text()
 OPERATOR = (ROOT / "docs" / "reference" / "operator.md").read_text()
 CLIENT = (ROOT / "docs" / "python-client.md").read_text()
@@ -26,9 +29,10 @@ def _reasons() -> Iterator[str]:
     """Every reason that a condition can bear, from the calls that make them."""
     yield from get_args(Verdict)
     yield from (DOWNLOADING, *PASSING)
+    yield from (problems.NOT_MOUNTED, problems.CRASHING, problems.OUT_OF_MEMORY)
     yield from (error.__name__ for error in DownloadError.__subclasses__() if error != Interrupted)
-    place = {"Problem": 0, "_Finding": 1, "Judgement": 1}
     yield from (ADAPTERS_FAILED, ADAPTERS_LOADING)
+    place = {"Problem": 0, "_Finding": 1, "Judgement": 1, "_judgement": 1}
     judges = ("conditions", "instance_conditions", "problems", "downloads", "adapters")
     for name in (*judges, "routability/gate"):
         path = ROOT / "operator" / "sagepool_operator" / f"{name}.py"
@@ -41,9 +45,18 @@ def _reasons() -> Iterator[str]:
                             yield part.value
 
 
-@pytest.mark.parametrize("reason", sorted(set(_reasons())))
-def test_every_reason_is_explained(reason: str) -> None:
-    assert f"`{reason}`" in OPERATIONS
+def test_every_reason_that_the_code_sets_is_explained_and_no_other() -> None:
+    assert all_reasons() == set(_reasons())
+
+
+def test_every_condition_is_explained() -> None:
+    assert OF_POOLS.keys() | OF_INSTANCES.keys() == names.CONDITIONS
+
+
+def test_page_of_conditions_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "reference" / "conditions.md").read_text()
+    assert page == conditions_page(), "run `make generate`"
+    assert {reason for reason in all_reasons() if f"| `{reason}` |" not in page} == set()
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda o: o.name)
