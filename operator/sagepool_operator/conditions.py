@@ -270,7 +270,13 @@ def judge_progressing(facts: PoolFacts) -> Judgement:
         return Judgement(False, "PodsRefused", "; ".join(refused))
     stuck = [w.name for w in workloads if w.is_stuck]
     if stuck:
-        return Judgement(False, "Stuck", f"{', '.join(stuck)}: pods do not become ready in time")
+        return Judgement(
+            False,
+            "Stuck",
+            f"{', '.join(stuck)}: pods do not become ready in time: see what they wait for with "
+            "`kubectl get sinst -o wide`; an engine that loads longer needs more of "
+            "startupProbe.failureThreshold in podTemplate",
+        )
     moving = [w.name for w in workloads if w.is_moving]
     if moving:
         return Judgement(True, "RollingOut", f"pods of {', '.join(moving)} come and go")

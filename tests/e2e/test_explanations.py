@@ -31,6 +31,26 @@ def test_no_node_with_a_gpu(own_pool: Pool) -> None:
     assert "example.com/gpu" in instance["status"]["message"]
 
 
+def test_a_flag_that_the_engine_does_not_know(own_pool: Pool) -> None:
+    engine = {"type": "simulator", "args": ["--no-such-flag"]}
+    own_pool.apply(build_pool(build_chat_group(engine=engine)))
+    wait_told(own_pool, "unrecognized arguments: --no-such-flag", "EngineCrashing")
+
+    def is_told_by_the_instance() -> bool:
+        found = own_pool.instances().values()
+        return any("--no-such-flag" in one["status"].get("message", "") for one in found)
+
+    # For a moment after each restart it is an engine that has not been asked yet.
+    own_pool.wait(is_told_by_the_instance, "the instance does not tell it")
+
+
+def test_a_claim_that_does_not_exist(own_pool: Pool) -> None:
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "no-such-claim"}}
+    own_pool.apply(build_pool(build_chat_group(podTemplate={"spec": {"volumes": [volume]}})))
+    wait_told(own_pool, "no-such-claim", "create the claim that group chat mounts")
+    assert own_pool.condition(names.SCHEDULED)["status"] == "False"
+
+
 def test_a_model_name_that_another_role_has_taken(own_pool: Pool) -> None:
     own_pool.apply(build_pool())
     own_pool.wait_ready()

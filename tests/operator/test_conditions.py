@@ -377,6 +377,12 @@ def test_progress(group: GroupFacts, expected: tuple[bool, str]) -> None:
     assert (judgement.is_true, judgement.reason) == expected
 
 
+def test_what_never_becomes_ready_is_told_with_the_next_step() -> None:
+    stuck = judge_progressing(replace(POOL, groups=(replace(UP, updated=1, is_stuck=True),)))
+    assert stuck.message.startswith("chat: pods do not become ready in time: see what they wait")
+    assert "startupProbe.failureThreshold in podTemplate" in stuck.message
+
+
 def test_scheduled_tells_of_every_pod_without_a_node() -> None:
     lost = [replace(UP, problem=Problem("Unschedulable", text)) for text in ("one", "two")]
     judgement = judge_scheduled(replace(POOL, groups=tuple(lost)))

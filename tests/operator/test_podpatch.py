@@ -212,6 +212,29 @@ def test_item_is_taken_away_and_fields_give_way_to_others() -> None:
     assert spec["volumes"] == [{"name": "cache", "hostPath": {"path": "/m"}}]
 
 
+ORDERS = [
+    ("ab", "b", "ab"),
+    ("ab", "a", "ab"),
+    ("ab", "x", "xab"),
+    ("ab", "xb", "xab"),
+    ("ab", "bx", "abx"),
+    ("abc", "ca", "bca"),
+    ("abc", "bxc", "abxc"),
+]
+"""Items that were there, those of a patch, and what comes of it; a letter is an item."""
+
+
+def volumes(letters: str) -> Node:
+    return pod(volumes=[{"name": letter, "emptyDir": {}} for letter in letters])
+
+
+@pytest.mark.parametrize(("had", "patch", "merged"), ORDERS)
+def test_items_stand_in_the_order_that_the_server_gives_them(
+    had: str, patch: str, merged: str
+) -> None:
+    assert merge(volumes(had), volumes(patch)) == volumes(merged)
+
+
 def test_directive_on_something_that_is_not_there_leaves_no_trace() -> None:
     patch = pod(
         hostAliases=[{"ip": "10.0.0.1", "$patch": "delete"}],
@@ -375,3 +398,22 @@ def test_merges_as_the_api_server_does(client: httpx.Client, namespace: Kubectl)
         # What is applied is found again in what is stored: a settled pool writes nothing.
         assert not has_drifted(merge(made, patch), expected), name
         live = client.get(f"{url}/x").json()
+
+
+@pytest.mark.cluster
+def test_order_of_items_is_the_servers(client: httpx.Client, namespace: Kubectl) -> None:
+    url = f"/apis/apps/v1/namespaces/{namespace.namespace}/deployments"
+    labels = {"app": "x"}
+    containers = {"containers": [{"name": "c", "image": "c:1"}]}
+    for number, (had, patch, merged) in enumerate(ORDERS):
+        found = {"spec": {**volumes(had)["spec"], **containers}, "metadata": {"labels": labels}}
+        name = f"x{number}"
+        spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": found}
+        made = client.post(url, json={"metadata": {"name": name}, "spec": spec})
+        assert made.status_code == 201, made.text
+        patched = client.patch(
+            f"{url}/{name}",
+            json={"spec": {"template": volumes(patch)}},
+            headers={"content-type": "application/strategic-merge-patch+json"},
+        ).json()
+        assert [v["name"] for v in patched["spec"]["template"]["spec"]["volumes"]] == [*merged]
