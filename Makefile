@@ -37,6 +37,16 @@ setup: .venv/.complete ## .venv with all that the targets need
 	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/frameworks.txt
 	touch $@
 
+# Outside the checkout: it is of several GB, and every checkout can use it. Its wheels are installed
+# without a look at what they ask for, since requirements/engines-overrides.txt differs from that.
+ENGINES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sagepool/engines-$(shell sha256sum requirements/engines.txt | cut -c1-12)
+
+$(ENGINES)/.complete: | .venv/.complete
+	$(PYTHON) -m venv $(ENGINES)
+	$(BIN)/uv pip install --quiet --python $(ENGINES)/bin/python --no-deps -r requirements/engines.txt
+	$(ENGINES)/bin/python tests/support/vllm_name.py
+	touch $@
+
 # Of the router's sources alone: of all others a test uses what is in the checkout.
 .venv-compiled/.complete: .venv/.complete hatch_build.py $(shell find router -name '*.py' -not -path '*/__pycache__/*')
 	$(PYTHON) -m venv .venv-compiled
@@ -76,18 +86,22 @@ check: setup ## Format, lint, types, import contracts, generated files
 
 .PHONY: test-unit
 test-unit: setup ## Tests that need no cluster
-	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools and not frameworks"
+	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools and not frameworks and not engines"
 
 .PHONY: test
 test: setup .venv-frameworks/.complete .venv-compiled/.complete ## All that CI runs: unit, contract, chart, end to end
 	.venv-compiled/bin/python -m pytest tests/router
 	$(CLUSTER_FOR_TESTS)
-	$(BIN)/pytest -m "not e2e"
+	$(BIN)/pytest -m "not e2e and not engines"
 	$(BIN)/pytest -m e2e
 
 .PHONY: test-compiled
 test-compiled: .venv-compiled/.complete ## The router's tests over its compiled modules
 	.venv-compiled/bin/python -m pytest tests/router
+
+.PHONY: test-engines
+test-engines: setup $(ENGINES)/.complete ## Our flags against vLLM itself; installs it (6 GB)
+	SAGEPOOL_TEST_ENGINES=$(ENGINES)/bin/python SAGEPOOL_TEST_REQUIRED=1 $(BIN)/pytest -m engines tests/real_engines
 
 .PHONY: test-e2e
 test-e2e: setup ## Only the end-to-end tests
@@ -116,4 +130,5 @@ pins: setup ## Renews the pinned requirement files
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --extra crds --extra downloader --extra operator --extra router --extra simulator pyproject.toml -o requirements/image.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group frameworks -o requirements/frameworks.txt
+	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --python-version 3.11 --override requirements/engines-overrides.txt --group engines -o requirements/engines.txt
 	$(BIN)/uv pip compile --upgrade --no-header --no-emit-index-url --universal --python-version 3.11 --group build -c requirements/dev.txt -o requirements/build.txt

@@ -1,0 +1,45 @@
+"""Every flag that the catalogue builds is one that vLLM's own parser takes."""
+
+import pytest
+
+from crd_objects import group_object
+from real_engines import Engines
+from sagepool_crds.pool import Group
+from sagepool_operator.config import Images
+from sagepool_operator.engines.vllm import build
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+
+POOLS = {
+    "chat": {},
+    "embeddings": {"role": "embedding"},
+    "a revision": {"model": {"name": "m", "uri": "hf://o/m", "revision": "v1"}},
+    "two GPUs": {"gpu": {"count": 2}},
+    "part of a GPU": {"gpu": {"count": 1, "memoryFraction": 0.4}},
+    "the user's own": {"engine": {"type": "vllm", "args": ["--max-model-len=512"]}},
+}
+
+
+def arguments(fields: dict[str, object], cached_at: str = "") -> list[str]:
+    defaults = {
+        "name": "g",
+        "role": "llm",
+        "replicas": 1,
+        "engine": {"type": "vllm"},
+        "model": {"name": "m", "uri": "hf://o/m"},
+    }
+    group = Group.model_validate(group_object(**{**defaults, **fields}))
+    return list(build(group, Images(own=""), cached_at).args)
+
+
+def test_vllm_takes_every_flag_that_we_pass(engines: Engines) -> None:
+    commands = [arguments(fields, at) for fields in POOLS.values() for at in ("", "/models/m")]
+    ended = engines.parse(commands)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_flag_that_vllm_does_not_know_is_found(engines: Engines) -> None:
+    unknown = {"engine": {"type": "vllm", "args": ["--no-such-flag=1"]}}
+    ended = engines.parse([arguments(unknown)])
+    assert ended.returncode == 2
+    assert "--no-such-flag" in ended.stderr
