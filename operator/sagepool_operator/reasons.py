@@ -118,8 +118,8 @@ _ADAPTERS: Final = (
         "AdapterLoadFailed",
         "an engine has refused one, or was not able to unload one; it is tried again, at most "
         "every minute",
-        "the message has the engine's words and the next step: correct `uri`, raise `lora.maxRank`, "
-        "or look into the engine's log",
+        "the message has the engine's words and the next step: correct `uri`, raise "
+        "`lora.maxRank`, or look into the engine's log",
     ),
 )
 

@@ -1,5 +1,8 @@
 """Every flag that the catalogue builds is one that vLLM's own parser takes."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import pytest
 
 from crd_objects import group_object
@@ -10,17 +13,18 @@ from sagepool_operator.engines.vllm import build
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
-POOLS = {
+POOLS: Final[Mapping[str, Mapping[str, object]]] = {
     "chat": {},
     "embeddings": {"role": "embedding"},
     "a revision": {"model": {"name": "m", "uri": "hf://o/m", "revision": "v1"}},
     "two GPUs": {"gpu": {"count": 2}},
     "part of a GPU": {"gpu": {"count": 1, "memoryFraction": 0.4}},
+    "adapters": {"adapters": [{"name": "bot", "uri": "hf://o/bot"}], "lora": {"maxRank": 32}},
     "the user's own": {"engine": {"type": "vllm", "args": ["--max-model-len=512"]}},
 }
 
 
-def arguments(fields: dict[str, object], cached_at: str = "") -> list[str]:
+def arguments(fields: Mapping[str, object], cached_at: str = "") -> list[str]:
     defaults = {
         "name": "g",
         "role": "llm",
