@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
+from typing import Final
 
 from sagepool_crds.pool import Role
 from sagepool_engines.dialects import EngineLoad
@@ -23,6 +24,10 @@ from sagepool_router.table import (
     RoutingTable,
 )
 from sagepool_router.upstream import CoarseClock
+
+SETTLING_S: Final = 3.0
+"""After the first backend: a router that asks the engines itself finds the others within this time.
+They are no newcomers that have to be eased in, the router is."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,8 @@ class Fleet:
         self._counters = counters
         self._scheduler = scheduler
         self._backends: dict[BackendKey, LiveBackend] = {}
+        self._settled_at = 0.0
+        """From then on a backend that comes is new."""
         self._dimensions: dict[str, int] = {}
         """Lengths of embeddings by model, also of those that have no instance at present."""
         self._vacant_since: dict[str, float] = {}
@@ -161,10 +168,11 @@ class Fleet:
         """
         routes = {route.name: route for route in table.models.values()}
         facts = {b.key: b for route in routes.values() for b in route.backends}
-        is_first = not self._backends
+        if not self._backends:
+            self._settled_at = self._clock.now + SETTLING_S
+        is_new = self._clock.now >= self._settled_at
         backends = {
-            key: self._backends.get(key)
-            or LiveBackend(b, self._limits, self._clock, is_new=not is_first)
+            key: self._backends.get(key) or LiveBackend(b, self._limits, self._clock, is_new=is_new)
             for key, b in facts.items()
         }
         for key, backend in self._backends.items():

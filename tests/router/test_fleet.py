@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from router_server import backend, table_of
 from sagepool_router.backend import LiveBackend
 from sagepool_router.counters import Counters
-from sagepool_router.fleet import Fleet, LiveRoute
+from sagepool_router.fleet import SETTLING_S, Fleet, LiveRoute
 from sagepool_router.limits import Limits
+from sagepool_router.scheduling.concurrency import SlowStart
 from sagepool_router.scheduling.scheduler import Scheduler
 from sagepool_router.scheduling.settings import SchedulingSettings
 from sagepool_router.scheduling.work import Work
@@ -233,6 +234,39 @@ def test_an_instance_that_was_made_anew_starts_anew() -> None:
     chosen(route).failed(is_connect=True)
     fleet.swap(table_of(backend(7, instance="i0"), version=2))
     assert states(fleet) == ["available"]
+
+
+def capacities(fleet: Fleet) -> dict[str, int]:
+    return {load.instance: load.capacity for load in fleet.loads()}
+
+
+def test_engines_that_a_router_finds_when_it_starts_are_not_eased_in() -> None:
+    clock = CoarseClock()
+    fleet = empty_fleet(clock)
+    found = [backend(i + 1, instance=f"i{i}", limit=40) for i in range(3)]
+    for count in range(len(found) + 1):
+        fleet.swap(table_of(*found[:count], version=count + 1))
+        clock.now += SETTLING_S / 4
+    assert capacities(fleet) == {"i0": 40, "i1": 40, "i2": 40}
+
+
+def test_an_engine_that_joins_later_is_eased_in() -> None:
+    clock = CoarseClock()
+    fleet = empty_fleet(clock)
+    fleet.swap(table_of(backend(1, instance="i0", limit=40)))
+    clock.now = SETTLING_S
+    both = (backend(i + 1, instance=f"i{i}", limit=40) for i in range(2))
+    fleet.swap(table_of(*both, version=2))
+    assert capacities(fleet) == {"i0": 40, "i1": SlowStart.AT_LEAST}
+
+
+def test_engines_that_come_when_there_is_none_are_not_eased_in() -> None:
+    fleet, _, clock = fleet_of(2, limit=40)
+    clock.now = 100.0
+    fleet.swap(table_of(version=2))
+    both = (backend(i + 7, instance=f"i{i}", limit=40) for i in range(2))
+    fleet.swap(table_of(*both, version=3))
+    assert capacities(fleet) == {"i0": 40, "i1": 40}
 
 
 def test_one_address_in_two_roles_is_counted_apart() -> None:
