@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 from bench.environments import Environments
 from bench.errors import BenchError, CannotMeasure
 from bench.goals import NEEDED_TARGETS, NEEDED_WORKLOADS, Results, misses
-from bench.machine import read_facts
+from bench.machine import read_facts, read_siblings
 from bench.measure import Meter
 from bench.peers import PEERS, install_peers, read_version
 from bench.plot import draw, write_plot
@@ -181,7 +181,7 @@ def _measure(
     bed: Bed, workloads: Sequence[Workload], rounds: int, starts: int, progress: Progress
 ) -> Results:
     """Start everything, warm it up, measure, and stop everything, whatever happens."""
-    cores = choose_cores(os.sched_getaffinity(0))
+    cores = choose_cores(os.sched_getaffinity(0), read_siblings)
     programs = build_programs(progress)
     os.sched_setaffinity(0, {cores.load})
     with ExitStack() as stack:
@@ -197,7 +197,7 @@ def _measure(
             command = bed.command(name, port, engine.port, folder)
             targets.append(stack.enter_context(target_running(name, command, port, cores.router)))
             progress.say(f"{name} answers")
-        meter = Meter(programs.client, engine, cores.load)
+        meter = Meter(programs.client, engine, cores)
         return Results(run_rounds(meter, targets, workloads, rounds, progress), started)
 
 
@@ -217,12 +217,19 @@ def _measure_starts(
     return starts
 
 
-def choose_cores(available: set[int]) -> Cores:
-    """One core for the load, another for what is measured.
+def choose_cores(available: set[int], siblings: Callable[[int], Set[int]]) -> Cores:
+    """One core for the load, another for what is measured, a third for the engine if there is one.
+
+    Physical cores, as far as they go: a sibling thread takes a third of the time away. `siblings`
+    are the logical cores of the same physical one.
 
     Raises CannotMeasure where there is but one.
     """
     if len(available) < 2:
         raise CannotMeasure("measuring needs two CPU cores: one for the load, one for the router")
-    load, router, *_ = sorted(available)
-    return Cores(load, router)
+    apart: list[int] = []
+    for core in sorted(available):
+        if siblings(core).isdisjoint(apart):
+            apart.append(core)
+    load, router, *others = apart + sorted(available.difference(apart))
+    return Cores(load, router, others[0] if others else load)

@@ -23,6 +23,16 @@ def read_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> Mapping[str, str]:
     }
 
 
+def read_siblings(core: int, folder: Path = Path("/sys/devices/system/cpu")) -> frozenset[int]:
+    """The logical cores that share a physical one with this one, itself among them."""
+    path = folder / f"cpu{core}" / "topology" / "thread_siblings_list"
+    try:
+        ranges = [part.split("-") for part in path.read_text().strip().split(",")]
+        return frozenset(n for ends in ranges for n in range(int(ends[0]), int(ends[-1]) + 1))
+    except (OSError, ValueError):  # some virtual machines do not say
+        return frozenset({core})
+
+
 def read_cpu_model(cpuinfo: str) -> str:
     """Return the model's name from the text of /proc/cpuinfo."""
     for line in cpuinfo.splitlines():

@@ -16,7 +16,7 @@ from bench.figures import percentile
 from bench.peers import HOST
 from bench.processes import bound_to, last_words
 from bench.procfs import Usage
-from bench.targets import Target
+from bench.targets import Cores, Target
 from bench.workloads import Workload
 
 PATIENCE_S: Final = 120.0
@@ -53,7 +53,8 @@ class Sample:
     router_busy: float
     """Share of the program's core that it used."""
     load_busy: float
-    """Share of the other core that the engine and the load generator used."""
+    """Share that the load generator and the engine used of their core; of the busier one where each
+    has its own."""
     engine_calls: float = math.nan
     """Calls that the engine got for each request: less than one where some were merged."""
     added_p50_ms: float = math.nan
@@ -71,7 +72,7 @@ class Meter:
 
     client: Path
     engine: Target
-    core: int
+    cores: Cores
 
     def measure(self, target: Target, workload: Workload) -> Sample:
         """Run the workload once. Raises LoadFailed when an answer was not as it should be."""
@@ -82,7 +83,9 @@ class Meter:
         calls = _read_calls(self.engine) - calls
         is_direct = target.name == self.engine.name
         router_cpu_s = 0.0 if is_direct else after.cpu_s - before.cpu_s
-        load_cpu_s = answers.cpu_s + engine_after.cpu_s - engine_before.cpu_s
+        engine_cpu_s = engine_after.cpu_s - engine_before.cpu_s
+        add = sum if self.cores.engine == self.cores.load else max
+        load_cpu_s = add((answers.cpu_s, engine_cpu_s))
         units = answers.events if workload.unit == "chunk" else answers.requests
         timed = answers.firsts_ms if workload.is_stream else answers.latencies_ms
         return Sample(
@@ -111,7 +114,7 @@ class Meter:
                 stdout=output,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=bound_to(self.core),
+                preexec_fn=bound_to(self.cores.load),
             ) as process:
                 try:
                     rss_bytes = _watch(process, target, workload)

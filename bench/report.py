@@ -44,8 +44,8 @@ def render(run: Run) -> str:
     parts = [
         f"Measured on: {machine}. Rounds: {run.rounds}, interleaved; each cell is the median, with "
         "the smallest and largest round in brackets. CPU time is that of the program under test "
-        "with all its processes, alone on its core; the engine and the load generator share "
-        "another, and the last column shows that they had room.",
+        "with all its processes, alone on its core; the engine and the load generator have "
+        "one or two others, and the last column shows that they had room.",
         f"### Goals\n\n{render_goals(run.results)}",
     ]
     parts += [

@@ -44,17 +44,19 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where things run: what measures on one core, what is measured on another."""
+    """Where things run: what measures, what is measured, and the stand-in engine."""
 
     load: int
     router: int
+    engine: int
+    """The load's where there is no third."""
 
 
 @contextmanager
 def engine_running(program: Path, cores: Cores, addresses: int = 1) -> Iterator[Target]:
     """Run the stand-in engine for the block, at one or more addresses with the same port."""
     command = [str(program), f"-addresses={addresses}"]
-    with running("the stand-in engine", command, cores.load) as engine:
+    with running("the stand-in engine", command, cores.engine) as engine:
         stdout = engine.process.stdout
         line = stdout.readline() if stdout is not None else ""
         if not line.strip().isdigit():

@@ -15,7 +15,7 @@ from typing import Final
 from bench.cli import PAGE, Lines, choose_cores
 from bench.environments import Environments
 from bench.errors import BenchError
-from bench.machine import read_facts
+from bench.machine import read_facts, read_siblings
 from bench.measure import Meter, Sample
 from bench.peers import PEERS, VLLM_ROUTER, install_peers, read_version
 from bench.programs import Programs, build_programs, cache_folder
@@ -75,7 +75,7 @@ class Room:
                 command = build_command(name, {}, port, engine.port, self.folder, self.peers)
                 running = target_running(name, command, port, self.cores.router)
                 targets.append(stack.enter_context(running))
-            yield Meter(self.programs.client, engine, self.cores.load), targets
+            yield Meter(self.programs.client, engine, self.cores), targets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:
     facts = read_facts()
-    cores = choose_cores(os.sched_getaffinity(0))
+    cores = choose_cores(os.sched_getaffinity(0), read_siblings)
     programs = build_programs(progress)
     wanted = [name for name in options.targets if name in PEERS]
     peers = install_peers(wanted, Environments(cache_folder(), progress), progress)
@@ -181,7 +181,7 @@ def _tables(room: Room) -> Mapping[int, Sequence[Sample]]:
             command = router_command(port, engine.port, room.folder, count)
             running = target_running(ROUTER, command, port, room.cores.router)
             routers[count] = stack.enter_context(running)
-        meter = Meter(room.programs.client, engine, room.cores.load)
+        meter = Meter(room.programs.client, engine, room.cores)
         samples = ask_tables(meter, routers, room.size)
     room.progress.say("tables")
     return samples

@@ -1,12 +1,14 @@
 """What is started, and what is made of what the load generator says."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from bench.cli import choose_cores
 from bench.errors import CannotMeasure, LoadFailed, TargetFailed
+from bench.machine import read_siblings
 from bench.measure import read_answers
 from bench.processes import running
 from bench.procfs import parse_stat
@@ -85,13 +87,51 @@ def test_the_routers_pool_is_a_valid_pool_of_the_one_engine() -> None:
     assert {endpoint.url for endpoint in endpoints} == {"http://127.0.0.1:8123"}
 
 
-def test_load_and_router_get_a_core_each() -> None:
-    assert choose_cores({5, 3, 7}) == Cores(load=3, router=5)
+def alone(core: int) -> set[int]:
+    """Every core is a physical one."""
+    return {core}
+
+
+def paired(core: int) -> set[int]:
+    """Two threads a core: 0 and 1, 2 and 3."""
+    return {core & ~1, core | 1}
+
+
+@pytest.mark.parametrize(
+    ("available", "siblings", "cores"),
+    [
+        ({3, 5}, alone, Cores(load=3, router=5, engine=3)),
+        ({5, 3, 7, 9}, alone, Cores(load=3, router=5, engine=7)),
+        ({0, 1}, paired, Cores(load=0, router=1, engine=0)),
+        ({0, 1, 2, 3}, paired, Cores(load=0, router=2, engine=1)),
+        (set(range(16)), paired, Cores(load=0, router=2, engine=4)),
+    ],
+)
+def test_load_router_and_engine_get_a_core_each_as_far_as_there_are_any(
+    available: set[int], siblings: Callable[[int], set[int]], cores: Cores
+) -> None:
+    assert choose_cores(available, siblings) == cores
 
 
 def test_one_core_is_not_enough() -> None:
     with pytest.raises(CannotMeasure, match="needs two CPU cores"):
-        choose_cores({0})
+        choose_cores({0}, alone)
+
+
+@pytest.mark.parametrize(
+    ("text", "siblings"),
+    [("0,8\n", {0, 8}), ("0-1\n", {0, 1}), ("0\n", {0}), ("0-1,8-9\n", {0, 1, 8, 9}), ("?\n", {0})],
+)
+def test_siblings_are_read_as_the_kernel_writes_them(
+    tmp_path: Path, text: str, siblings: set[int]
+) -> None:
+    (tmp_path / "cpu0" / "topology").mkdir(parents=True)
+    (tmp_path / "cpu0" / "topology" / "thread_siblings_list").write_text(text)
+    assert read_siblings(0, tmp_path) == siblings
+
+
+def test_a_machine_that_does_not_tell_siblings_has_none(tmp_path: Path) -> None:
+    assert read_siblings(3, tmp_path) == {3}
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
