@@ -15,11 +15,12 @@ from typing import Any, Final
 import httpx
 
 from sagepool_crds.meta import PoolKey
-from sagepool_engines.http import EngineHttp, EngineSession
+from sagepool_engines.http import EngineHttp
 from sagepool_kube.api import KubeApi, ObjectApi
 from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import LeaseName, Settings
 from sagepool_operator.election import Pace
+from sagepool_operator.engine_session import EngineSession
 from sagepool_operator.errors import OperatorError
 from sagepool_operator.fence import FencedApi
 from sagepool_operator.leader import Leader

@@ -13,8 +13,8 @@ from operator_world import IMAGES, KEY, NOW
 from sagepool_crds.instance import Endpoint
 from sagepool_crds.meta import PoolKey
 from sagepool_crds.pool import Group, Role
-from sagepool_engines.http import EngineSession
 from sagepool_operator.config import ProbeIntervals
+from sagepool_operator.engine_session import EngineSession
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import Target
 from sagepool_operator.prober import Prober

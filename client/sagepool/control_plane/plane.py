@@ -34,7 +34,8 @@ from sagepool_router.health import Health
 from sagepool_router.limits import Limits
 from sagepool_router.metrics import Metrics
 from sagepool_router.protocol import InferenceProtocol
-from sagepool_router.sources.prober import Prober, open_session
+from sagepool_router.sources.engine_http import EngineConnections
+from sagepool_router.sources.prober import Prober
 from sagepool_router.sources.publisher import TablePublisher
 from sagepool_router.sources.status import SourceStatus
 
@@ -76,11 +77,8 @@ class _Instances:
 
     async def run(self) -> NoReturn:
         """Probe and publish until cancelled."""
-        async with (
-            open_session() as http,
-            asyncio.TaskGroup() as group,
-        ):
-            prober = Prober(http, group, self._changed.set)
+        async with asyncio.TaskGroup() as group:
+            prober = Prober(EngineConnections(), group, self._changed.set)
             prober.follow(self._instances)
             while True:
                 self._changed.clear()

@@ -29,7 +29,7 @@ async def open_source(settings: Settings, publisher: TablePublisher) -> AsyncIte
             case "kubernetes":
                 yield await _open_kubernetes(settings, publisher, stack)
             case "file":
-                yield await _open_file(settings, publisher, stack)
+                yield _open_file(settings, publisher)
             case _:
                 assert_never(settings.source)
 
@@ -54,13 +54,10 @@ async def _open_kubernetes(
     return KubernetesSource(api, settings.pool, publisher)
 
 
-async def _open_file(
-    settings: Settings, publisher: TablePublisher, stack: AsyncExitStack
-) -> Source:
+def _open_file(settings: Settings, publisher: TablePublisher) -> Source:
+    from sagepool_router.sources.engine_http import EngineConnections
     from sagepool_router.sources.file import FileSource
-    from sagepool_router.sources.prober import open_session
 
     if settings.config is None:
         raise StartError("--source file needs --config")
-    http = await stack.enter_async_context(open_session())
-    return FileSource(settings.config, settings.pool, publisher, http)
+    return FileSource(settings.config, settings.pool, publisher, EngineConnections())

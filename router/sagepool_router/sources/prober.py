@@ -17,7 +17,7 @@ from sagepool_crds.instance import (
 )
 from sagepool_crds.lora import AdapterStatus
 from sagepool_crds.meta import Condition, ConditionStatus, set_condition
-from sagepool_engines.http import EngineHttp, EngineSession
+from sagepool_engines.http import EngineHttp
 from sagepool_engines.probe import (
     ProbeResult,
     choose_depth,
@@ -35,19 +35,12 @@ the event loop, which serves requests, no more. A request that fails shows soone
 """
 UNREADY_INTERVAL_S: Final = 1.0
 """Between two probes of one that is not, or that just failed."""
-TIMEOUT_S: Final = 3.0
-"""Limit of each call."""
 FAILURES_TO_UNREADY: Final = 3
 """Failures in a row after which an engine is not ready; a refused connection counts as all."""
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def open_session() -> EngineSession:
-    """What a prober in a router asks engines with; to be closed."""
-    return EngineSession(TIMEOUT_S)
 
 
 @dataclass(slots=True)
