@@ -24,7 +24,7 @@ LAST_RETRY_S: Final = 60.0
 LOAD_LIMIT_S: Final = 300.0
 """For one adapter, its way from the hub included."""
 _AT_ONCE: Final = 32
-"""Adapters on their way at a time: the client's connections are for probes, too."""
+"""Adapters on their way at a time, over all engines."""
 
 
 class AdapterLoader:
