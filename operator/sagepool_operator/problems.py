@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
-from sagepool_operator.builders.sidecar import CONTAINER as SIDECAR
+from sagepool_crds.pod_template import SIDECAR_CONTAINER
 from sagepool_operator.pods import PodFacts
 
 OWN_IMAGE_FIELD: Final = "the operator's setting SAGEPOOL_OPERATOR_IMAGE"
@@ -100,7 +100,7 @@ def _image(facts: tuple[PodFacts, Workload]) -> Problem | None:
         return None
     said = pod.waiting.message or pod.waiting.reason
     field, place = work.image_field, work.pull_secret_place
-    if pod.blocked_by == SIDECAR:
+    if pod.blocked_by == SIDECAR_CONTAINER:
         field, place = OWN_IMAGE_FIELD, f"the operator's setting {PULL_SECRETS_SETTING}"
     elif pod.blocked_by:
         field = f"the image of its init container {pod.blocked_by}"

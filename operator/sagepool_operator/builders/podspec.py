@@ -11,7 +11,6 @@ from sagepool_operator.caching import download_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer
 
-CONTAINER: Final = ENGINE_CONTAINER
 _PORT: Final = "http"
 _HUNG_S: Final = 5
 """What an engine that has stopped answering gets before it is killed: it has nothing to finish."""
@@ -40,7 +39,7 @@ def _plain_template(
         "metadata": {
             "labels": identity.group_labels(pool, group),
             "annotations": {
-                "kubectl.kubernetes.io/default-container": CONTAINER,
+                "kubectl.kubernetes.io/default-container": ENGINE_CONTAINER,
                 names.MODEL_ANNOTATION: group.model.name,
                 **_second_model(group),
                 **_embedding_source(group),
@@ -84,7 +83,7 @@ def _embedding_source(group: Group) -> dict[str, str]:
 
 def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:
     container: dict[str, Any] = {
-        "name": CONTAINER,
+        "name": ENGINE_CONTAINER,
         "image": engine.image,
         "imagePullPolicy": engine.pull_policy,
         **({"command": list(engine.command)} if engine.command else {}),

@@ -8,7 +8,6 @@ from sagepool_engines.dialects import DIALECTS
 from sagepool_operator.builders import security
 from sagepool_operator.config import Images
 
-CONTAINER: Final = SIDECAR_CONTAINER
 _PORTS: Final = (9091, 9092)
 """The second is for engines that listen on the first."""
 
@@ -17,7 +16,7 @@ def build_container(group: Group, images: Images) -> dict[str, Any]:
     """A native sidecar: it starts before the engine and lives until the engine has ended."""
     port = _port(group)
     return {
-        "name": CONTAINER,
+        "name": SIDECAR_CONTAINER,
         "image": images.own,
         "imagePullPolicy": images.pull_policy,
         "restartPolicy": "Always",
