@@ -167,7 +167,7 @@ def build_table(
         )
         for name, role in found.roles.items()
     }
-    for route in _awaited_adapters(pool, dict(routes), found.loading):
+    for route in _awaited_adapters(pool, routes, found.loading):
         routes.setdefault(route.name, route)
     return RoutingTable(
         version=version,
