@@ -3,13 +3,14 @@
 The engine keeps in memory what it was told: after a restart it has none.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
-
-import httpx
+import json
+from collections.abc import Awaitable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
 
 from sagepool_crds.pool import EngineType
 from sagepool_engines.dialects import DIALECTS, UnexpectedAnswerError
+from sagepool_engines.http import Answer, EngineHttp, NotAnsweredError
 
 _MOST_WORDS: Final = 400
 
@@ -18,66 +19,60 @@ class AdapterError(Exception):
     """An engine has not done what it was asked; the message is in its own words, if it has any."""
 
 
-async def list_adapters(
-    client: httpx.AsyncClient, engine: EngineType, url: str
-) -> Mapping[str, str]:
+async def list_adapters(http: EngineHttp, engine: EngineType, url: str) -> Mapping[str, str]:
     """The adapters that the engine has: name to the path or hub name that it was loaded from.
 
     Raises:
         AdapterError: it does not say.
     """
     dialect = DIALECTS[engine]
-    answer = await _send(client, "GET", url + dialect.facts_path)
+    facts_url = url + dialect.facts_path
+    answer = await _answered(facts_url, http.get(facts_url))
     try:
-        return dict(dialect.read_facts(answer.json()).adapters)
+        return dict(dialect.read_facts(json.loads(answer.body)).adapters)
     except (ValueError, UnexpectedAnswerError) as error:
         raise AdapterError(f"its list of models cannot be read: {error}") from error
 
 
 async def load_adapter(
-    client: httpx.AsyncClient,
-    url: str,
-    name: str,
-    path: str,
-    *,
-    in_place: bool,
-    limit_s: float,
+    http: EngineHttp, url: str, name: str, path: str, *, in_place: bool, limit_s: float
 ) -> None:
     """Have the engine load an adapter; `in_place`: instead of the one of that name.
 
     Raises:
         AdapterError: it has not been loaded within `limit_s` seconds.
     """
+    url += "/v1/load_lora_adapter"
     body = {"lora_name": name, "lora_path": path, "load_inplace": in_place}
-    await _send(client, "POST", f"{url}/v1/load_lora_adapter", json=body, timeout=limit_s)
+    await _answered(url, http.post(url, body, limit_s=limit_s))
 
 
-async def unload_adapter(client: httpx.AsyncClient, url: str, name: str) -> None:
+async def unload_adapter(http: EngineHttp, url: str, name: str) -> None:
     """Have the engine forget an adapter; what it computes with it already goes on.
 
     Raises:
         AdapterError: the adapter may be there still.
     """
-    await _send(client, "POST", f"{url}/v1/unload_lora_adapter", json={"lora_name": name})
+    url += "/v1/unload_lora_adapter"
+    await _answered(url, http.post(url, {"lora_name": name}))
 
 
-async def _send(client: httpx.AsyncClient, method: str, url: str, **options: Any) -> httpx.Response:
+async def _answered(url: str, call: Awaitable[Answer]) -> Answer:
     try:
-        answer = await client.request(method, url, **options)
-    except httpx.TimeoutException:
-        raise AdapterError("the engine does not answer in time") from None
-    except httpx.HTTPError as error:
-        words = str(error) or type(error).__name__
-        raise AdapterError(f"the engine cannot be reached: {words}") from error
-    if answer.status_code != 200:
-        raise AdapterError(_words(answer))
+        answer = await call
+    except NotAnsweredError as error:
+        if error.is_late:
+            raise AdapterError("the engine does not answer in time") from error
+        raise AdapterError(f"the engine cannot be reached: {error}") from error
+    if answer.status != 200:
+        raise AdapterError(_words(url, answer))
     return answer
 
 
-def _words(answer: httpx.Response) -> str:
+def _words(url: str, answer: Answer) -> str:
     """What the engine says is wrong."""
     try:
-        said = str(answer.json()["error"]["message"])
+        said = str(json.loads(answer.body)["error"]["message"])
     except (ValueError, LookupError, TypeError):
-        return f"the engine answers {answer.status_code} to {answer.url.path}"
+        return f"the engine answers {answer.status} to {urlsplit(url).path}"
     return f"the engine says: {' '.join(said.split())[:_MOST_WORDS]}"

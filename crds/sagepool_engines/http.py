@@ -41,8 +41,10 @@ class EngineHttp(Protocol):
         """Ask for a page; redirects are not followed."""
         ...
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Answer:
-        """Send a JSON object."""
+    async def post(
+        self, url: str, body: Mapping[str, Any], *, limit_s: float | None = None
+    ) -> Answer:
+        """Send a JSON object; `limit_s`: in the place of the usual limit."""
         ...
 
 

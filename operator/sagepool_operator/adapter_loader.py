@@ -7,10 +7,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-import httpx
-
 from sagepool_crds.meta import PoolKey
 from sagepool_engines.adapters import AdapterError, list_adapters, load_adapter, unload_adapter
+from sagepool_engines.http import EngineHttp
 from sagepool_operator.followed import Followed
 from sagepool_operator.plan import AdapterTarget
 from sagepool_operator.reports import AdapterReport, TargetKey
@@ -36,13 +35,13 @@ class AdapterLoader:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         wake: Callable[[PoolKey], None],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take a client, and who is told of news."""
-        self._client = client
+        """Take what asks engines, and who is told of news."""
+        self._http = http
         self._wake = wake
         self._sleep = sleep
         self._room = asyncio.Semaphore(_AT_ONCE)
@@ -72,7 +71,7 @@ class AdapterLoader:
     async def _settle(self, pool: PoolKey, target: AdapterTarget) -> bool:
         """Bring the engine to what it should have; False if something failed."""
         try:
-            present = await list_adapters(self._client, target.engine, target.url)
+            present = await list_adapters(self._http, target.engine, target.url)
         except AdapterError:
             return False  # the prober tells of an engine that does not answer
         wanted = dict(target.wanted)
@@ -85,12 +84,12 @@ class AdapterLoader:
         )
         self._tell(pool, target, report)
         for name in sorted(surplus):
-            call = unload_adapter(self._client, target.url, name)
+            call = unload_adapter(self._http, target.url, name)
             report = report.after(name, await self._try(target, name, call), is_loaded=False)
             self._tell(pool, target, report)
         for name in (name for name in wanted if name in missing):
             call = load_adapter(
-                self._client,
+                self._http,
                 target.url,
                 name,
                 wanted[name],

@@ -7,8 +7,7 @@ for every call: 3 ms of CPU a call with few engines and 25 ms with a thousand, w
 
 import asyncio
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 
@@ -41,36 +40,27 @@ class EngineSession:
 
     async def get(self, url: str) -> Answer:
         """Ask for a page."""
-        return await self._ask("GET", url, None)
+        return await self._ask("GET", url, None, self._timeout_s)
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Answer:
+    async def post(
+        self, url: str, body: Mapping[str, Any], *, limit_s: float | None = None
+    ) -> Answer:
         """Send a JSON object."""
-        return await self._ask("POST", url, body)
+        return await self._ask("POST", url, body, limit_s or self._timeout_s)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close all connections; the next call opens new ones."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def __aenter__(self) -> Self:
-        """Nothing is opened before the first call."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
-
-    async def _ask(self, method: str, url: str, body: Mapping[str, Any] | None) -> Answer:
+    async def _ask(
+        self, method: str, url: str, body: Mapping[str, Any] | None, limit_s: float
+    ) -> Answer:
         async with self._turns:
             try:
                 async with (
-                    asyncio.timeout(self._timeout_s),
+                    asyncio.timeout(limit_s),
                     self._open().request(method, url, json=body, allow_redirects=False) as response,
                 ):
                     return Answer(response.status, await _read(response))

@@ -88,7 +88,7 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self._client.aclose()
-        await self._session.close()
+        await self._session.aclose()
 
     def wake(self, key: PoolKey) -> None:
         """Look at a pool soon, if this operator works: a term begins with a look at every pool."""

@@ -68,7 +68,7 @@ class Term:
         self._tables = RouterTables(client, self._queue.add)
         self._scaler = Autoscaler(client, self._queue.add, now=now, clock=clock)
         self._downloads = ProgressReader(client, self._queue.add)
-        self._adapters = AdapterLoader(client, self._queue.add)
+        self._adapters = AdapterLoader(engines, self._queue.add)
         probers = Probers(
             self._prober,
             self._providers,

@@ -1,13 +1,18 @@
 """Listing, loading and unloading adapters, on the simulator and on engines that misbehave."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from engine_answers import PlayedEngines
 from sagepool_engines.adapters import AdapterError, list_adapters, load_adapter, unload_adapter
+from sagepool_engines.http import EngineHttp
+from sagepool_operator.engine_session import EngineSession
+from sagepool_simulator.faults import Fault
 from simulator_server import serving
 
 URL = "http://engine:8000"
@@ -20,35 +25,35 @@ async def engine() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as client:
-        yield client
+async def http() -> AsyncIterator[EngineHttp]:
+    async with aclosing(EngineSession(5.0)) as http:
+        yield http
 
 
-async def load(client: httpx.AsyncClient, url: str, path: str, *, in_place: bool = False) -> None:
-    await load_adapter(client, url, "bot", path, in_place=in_place, limit_s=5.0)
+async def load(http: EngineHttp, url: str, path: str, *, in_place: bool = False) -> None:
+    await load_adapter(http, url, "bot", path, in_place=in_place, limit_s=5.0)
 
 
-async def test_adapters_come_are_replaced_and_go(client: httpx.AsyncClient, engine: str) -> None:
-    assert await list_adapters(client, "simulator", engine) == {}
-    await load(client, engine, "acme/bot")
-    assert await list_adapters(client, "simulator", engine) == {"bot": "acme/bot"}
-    await load(client, engine, "acme/bot-2", in_place=True)
-    assert await list_adapters(client, "simulator", engine) == {"bot": "acme/bot-2"}
-    await unload_adapter(client, engine, "bot")
-    assert await list_adapters(client, "simulator", engine) == {}
+async def test_adapters_come_are_replaced_and_go(http: EngineHttp, engine: str) -> None:
+    assert await list_adapters(http, "simulator", engine) == {}
+    await load(http, engine, "acme/bot")
+    assert await list_adapters(http, "simulator", engine) == {"bot": "acme/bot"}
+    await load(http, engine, "acme/bot-2", in_place=True)
+    assert await list_adapters(http, "simulator", engine) == {"bot": "acme/bot-2"}
+    await unload_adapter(http, engine, "bot")
+    assert await list_adapters(http, "simulator", engine) == {}
 
 
 async def test_what_an_engine_refuses_is_told_in_its_words(
-    client: httpx.AsyncClient, engine: str, tmp_path: Path
+    http: EngineHttp, engine: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AdapterError, match="engine says: Loading lora bot failed: No adapter"):
-        await load(client, engine, str(tmp_path))
+        await load(http, engine, str(tmp_path))
     with pytest.raises(AdapterError, match="engine says: The lora adapter 'bot' cannot be found"):
-        await unload_adapter(client, engine, "bot")
-    await load(client, engine, "acme/bot")
+        await unload_adapter(http, engine, "bot")
+    await load(http, engine, "acme/bot")
     with pytest.raises(AdapterError, match="engine says: The lora adapter 'bot' has already been"):
-        await load(client, engine, "acme/bot")
+        await load(http, engine, "acme/bot")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,7 @@ async def test_what_an_engine_refuses_is_told_in_its_words(
         (httpx.Response(500, json={"error": {"message": "out\n of  memory"}}), "says: out of mem"),
         (httpx.ReadTimeout(""), "does not answer in time"),
         (httpx.ConnectError("refused"), "cannot be reached: refused"),
-        (httpx.RemoteProtocolError(""), "cannot be reached: RemoteProtocolError"),
+        (httpx.RemoteProtocolError("cut off"), "cannot be reached: cut off"),
     ],
 )
 async def test_every_way_to_fail_has_words(answer: Any, words: str) -> None:
@@ -70,26 +75,19 @@ async def test_every_way_to_fail_has_words(answer: Any, words: str) -> None:
         assert isinstance(answer, httpx.Response)
         return answer
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(reply)) as client:
-        with pytest.raises(AdapterError, match=words):
-            await load(client, URL, "acme/bot")
+    with pytest.raises(AdapterError, match=words):
+        await load(PlayedEngines(reply), URL, "acme/bot")
 
 
 @pytest.mark.parametrize("page", ["<html>", '{"data": 3}', "[]"])
 async def test_a_list_that_is_none_is_told(page: str) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=page))
-    async with httpx.AsyncClient(transport=transport) as client:
-        with pytest.raises(AdapterError, match="its list of models cannot be read"):
-            await list_adapters(client, "vllm", URL)
+    http = PlayedEngines(lambda _: httpx.Response(200, text=page))
+    with pytest.raises(AdapterError, match="its list of models cannot be read"):
+        await list_adapters(http, "vllm", URL)
 
 
-async def test_a_slow_load_has_a_limit(client: httpx.AsyncClient) -> None:
-    given: list[object] = []
-
-    def reply(request: httpx.Request) -> httpx.Response:
-        given.append(request.extensions["timeout"]["read"])
-        return httpx.Response(200)
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(reply)) as client:
-        await load(client, URL, "acme/bot")
-    assert given == [5.0]
+async def test_a_load_has_a_limit_of_its_own(http: EngineHttp) -> None:
+    stall = Fault(kind="stall", path="/v1/load_lora_adapter")
+    async with serving(stall, is_lora_enabled=True) as url:
+        with pytest.raises(AdapterError, match="does not answer in time"):
+            await load_adapter(http, url, "bot", "acme/bot", in_place=False, limit_s=0.05)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Final, TypeAlias
 
 import pytest
@@ -61,11 +61,17 @@ Opens: TypeAlias = Callable[[float], AbstractAsyncContextManager[EngineHttp]]
 
 
 @asynccontextmanager
+async def session(timeout_s: float) -> AsyncIterator[EngineHttp]:
+    async with aclosing(EngineSession(timeout_s)) as http:
+        yield http
+
+
+@asynccontextmanager
 async def connections(timeout_s: float) -> AsyncIterator[EngineHttp]:
     yield EngineConnections(timeout_s)
 
 
-@pytest.fixture(params=[EngineSession, connections], ids=["operator", "router"])
+@pytest.fixture(params=[session, connections], ids=["operator", "router"])
 def opens(request: pytest.FixtureRequest) -> Opens:
     opens: Opens = request.param
     return opens
@@ -116,6 +122,13 @@ async def test_an_engine_that_says_nothing_is_late(opens: Opens) -> None:
         with pytest.raises(NotAnsweredError) as caught:
             await http.get(url)
     assert (caught.value.is_refused, caught.value.is_late) == (False, True)
+
+
+async def test_a_call_may_have_a_limit_of_its_own(http: EngineHttp) -> None:
+    async with listening(stall) as url:
+        with pytest.raises(NotAnsweredError) as caught:
+            await http.post(url, {}, limit_s=0.05)
+    assert caught.value.is_late
 
 
 async def test_an_engine_that_stops_in_the_middle_is_late(opens: Opens) -> None:
@@ -184,12 +197,12 @@ async def test_many_calls_leave_no_connection_behind(http: EngineHttp) -> None:
         answers = await asyncio.gather(*(http.get(url) for _ in range(50)))
         assert {answer.body for answer in answers} == {b"ok"}
         if isinstance(http, EngineSession):
-            await http.close()
+            await http.aclose()
         await until(lambda: not served)
 
 
 async def test_a_session_can_ask_again_after_it_was_closed() -> None:
-    async with EngineSession(5.0) as session, listening(saying(OK)) as url:
+    async with aclosing(EngineSession(5.0)) as session, listening(saying(OK)) as url:
         await session.get(url)
-        await session.close()
+        await session.aclose()
         assert (await session.get(url)).body == b"ok"

@@ -1,22 +1,22 @@
 """Engines get their adapters, lose what nobody wants, and are tried again: over real sockets, with
 the simulator as the engine."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import httpx
+from contextlib import aclosing, asynccontextmanager
 
 from operator_waiting import until
 from operator_world import KEY
+from pauses import Pauses
 from sagepool_crds.meta import PoolKey
-from sagepool_engines.adapters import list_adapters, load_adapter
+from sagepool_engines.adapters import list_adapters, load_adapter, unload_adapter
+from sagepool_engines.http import EngineHttp
 from sagepool_operator.adapter_loader import (
     FIRST_RETRY_S,
     LAST_RETRY_S,
     STEADY_S,
     AdapterLoader,
 )
+from sagepool_operator.engine_session import EngineSession
 from sagepool_operator.plan import AdapterTarget
 from sagepool_operator.reports import AdapterReport
 from sagepool_simulator.faults import Fault
@@ -26,31 +26,15 @@ TARGET_KEY = ("default", "rag-chat-0", "uid", "incarnation")
 LOAD = "/v1/load_lora_adapter"
 
 
-class Pauses:
-    """Pauses that last until the test says so."""
-
-    def __init__(self) -> None:
-        self.asked_for: list[float] = []
-        self._next = asyncio.Event()
-
-    async def sleep(self, seconds: float) -> None:
-        self.asked_for.append(seconds)
-        await self._next.wait()
-        self._next.clear()
-
-    def end(self) -> None:
-        self._next.set()
-
-
 class Loading:
     """A loader with one engine, and what became of it."""
 
-    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, http: EngineHttp) -> None:
         self.url = url
-        self.client = client
+        self.http = http
         self.pauses = Pauses()
         self.woken: list[PoolKey] = []
-        self.loader = AdapterLoader(client, self.woken.append, sleep=self.pauses.sleep)
+        self.loader = AdapterLoader(http, self.woken.append, sleep=self.pauses.sleep)
 
     def want(self, **adapters: str) -> None:
         target = AdapterTarget(TARGET_KEY, "simulator", self.url, tuple(adapters.items()))
@@ -61,7 +45,7 @@ class Loading:
         await until(lambda: len(self.pauses.asked_for) >= count)
 
     async def present(self) -> dict[str, str]:
-        return dict(await list_adapters(self.client, "simulator", self.url))
+        return dict(await list_adapters(self.http, "simulator", self.url))
 
     @property
     def report(self) -> AdapterReport | None:
@@ -72,9 +56,9 @@ class Loading:
 async def loading(*faults: Fault) -> AsyncIterator[Loading]:
     async with (
         serving(*faults, is_lora_enabled=True) as url,
-        httpx.AsyncClient() as client,
+        aclosing(EngineSession(5.0)) as http,
     ):
-        found = Loading(url, client)
+        found = Loading(url, http)
         try:
             yield found
         finally:
@@ -104,7 +88,7 @@ async def test_an_engine_that_has_all_is_left_alone() -> None:
 
 async def test_what_nobody_wants_is_unloaded_whoever_loaded_it() -> None:
     async with loading() as one:
-        await load_adapter(one.client, one.url, "x", "acme/x", in_place=False, limit_s=5)
+        await load_adapter(one.http, one.url, "x", "acme/x", in_place=False, limit_s=5)
         one.want(a="acme/a", b="acme/b")
         await one.rounds(1)
         assert await one.present() == {"a": "acme/a", "b": "acme/b"}
@@ -131,7 +115,7 @@ async def test_an_engine_that_has_lost_an_adapter_gets_it_again() -> None:
     async with loading() as one:
         one.want(a="acme/a")
         await one.rounds(1)
-        await one.client.post(f"{one.url}/v1/unload_lora_adapter", json={"lora_name": "a"})
+        await unload_adapter(one.http, one.url, "a")
         one.pauses.end()
         await one.rounds(2)
         assert await one.present() == {"a": "acme/a"}
@@ -178,7 +162,7 @@ async def test_weights_that_do_not_load_leave_the_former_ones_in_use() -> None:
 async def test_an_adapter_that_cannot_be_unloaded_is_told_and_tried_again() -> None:
     refusal = Fault(kind="status", path="/v1/unload_lora_adapter", status=500, count=1)
     async with loading(refusal) as one:
-        await load_adapter(one.client, one.url, "x", "acme/x", in_place=False, limit_s=5)
+        await load_adapter(one.http, one.url, "x", "acme/x", in_place=False, limit_s=5)
         one.want()
         await one.rounds(1)
         assert one.report == AdapterReport(errors=(("x", "the engine says: fault on command"),))
@@ -189,8 +173,8 @@ async def test_an_adapter_that_cannot_be_unloaded_is_told_and_tried_again() -> N
 
 
 async def test_an_engine_that_does_not_answer_is_no_news_and_is_asked_again() -> None:
-    async with httpx.AsyncClient() as client:
-        one = Loading("http://127.0.0.1:1", client)
+    async with aclosing(EngineSession(5.0)) as http:
+        one = Loading("http://127.0.0.1:1", http)
         try:
             one.want(a="acme/a")
             await one.rounds(1)

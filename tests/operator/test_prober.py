@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
@@ -35,7 +35,7 @@ def wakes() -> Wakes:
 
 @pytest.fixture
 async def prober(wakes: Wakes) -> AsyncIterator[Prober]:
-    async with EngineSession(FAST.timeout_s) as http:
+    async with aclosing(EngineSession(FAST.timeout_s)) as http:
         prober = Prober(http, FAST, wakes.append, now=lambda: NOW)
         yield prober
         await prober.close()

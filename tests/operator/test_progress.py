@@ -1,6 +1,5 @@
 """Asking downloads how far they are, over a transport that answers as a test says."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -8,6 +7,7 @@ import pytest
 
 from operator_waiting import until
 from operator_world import KEY
+from pauses import Pauses
 from sagepool_crds.meta import PoolKey
 from sagepool_operator.plan import ProgressTarget
 from sagepool_operator.progress import PACE_S, ProgressReader, ask_progress
@@ -46,22 +46,6 @@ def download() -> Download:
 async def client(download: Download) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(transport=httpx.MockTransport(download)) as client:
         yield client
-
-
-class Pauses:
-    """A sleep that lasts until the test says so."""
-
-    def __init__(self) -> None:
-        self.asked_for: list[float] = []
-        self._next = asyncio.Event()
-
-    async def sleep(self, seconds: float) -> None:
-        self.asked_for.append(seconds)
-        await self._next.wait()
-        self._next.clear()
-
-    def end(self) -> None:
-        self._next.set()
 
 
 async def test_an_answer_is_read(client: httpx.AsyncClient) -> None:

@@ -21,7 +21,9 @@ class PlayedEngines:
     async def get(self, url: str) -> Answer:
         return await self._ask(httpx.Request("GET", url))
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Answer:
+    async def post(
+        self, url: str, body: Mapping[str, Any], *, limit_s: float | None = None
+    ) -> Answer:
         return await self._ask(httpx.Request("POST", url, json=dict(body)))
 
     async def _ask(self, request: httpx.Request) -> Answer:

@@ -40,16 +40,18 @@ class EngineConnections:
 
     async def get(self, url: str) -> Answer:
         """Ask for a page; redirects are not followed."""
-        return await self._ask("GET", url, b"")
+        return await self._ask("GET", url, b"", self._timeout_s)
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> Answer:
+    async def post(
+        self, url: str, body: Mapping[str, Any], *, limit_s: float | None = None
+    ) -> Answer:
         """Send a JSON object."""
-        return await self._ask("POST", url, json.dumps(body).encode())
+        return await self._ask("POST", url, json.dumps(body).encode(), limit_s or self._timeout_s)
 
-    async def _ask(self, method: str, url: str, body: bytes) -> Answer:
+    async def _ask(self, method: str, url: str, body: bytes, limit_s: float) -> Answer:
         async with self._turns:
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(limit_s):
                     return await self._exchange(method, url, body)
             except TimeoutError as error:
                 raise NotAnsweredError("no answer in time", is_late=True) from error
