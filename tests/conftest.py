@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from e2e_waiting import wait_until
 from kubectl import Kubectl
 from required_environment import read_required
+from sagepool_crds import names
+from sagepool_crds.crd import build_crds
 from sagepool_crds.generate import crds_yaml
 
 # How long a machine takes to think of an example is no property of ours.
@@ -30,8 +33,22 @@ def crds(kubeconfig: Path) -> Kubectl:
     """kubectl on a cluster that has today's CRDs."""
     kubectl = Kubectl(kubeconfig)
     kubectl.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=crds_yaml())
-    kubectl.run("wait", "--for=condition=Established", "crd", "-l", "!none", "--timeout=30s")
+    wait_until(lambda: not _read_pending(kubectl), "CRDs established", 30)
     return kubectl
+
+
+def _read_pending(kubectl: Kubectl) -> list[str]:
+    """Our CRDs that the API server does not serve yet.
+
+    `kubectl wait --for=condition` fails on an object that has no conditions at all, as a CRD has
+    none for a moment after it was created.
+    """
+    pending = []
+    for crd in kubectl.get("crd", *(f"{plural}.{names.GROUP}" for plural in build_crds()))["items"]:
+        conditions = crd.get("status", {}).get("conditions") or ()
+        if ("Established", "True") not in {(each["type"], each["status"]) for each in conditions}:
+            pending.append(crd["metadata"]["name"])
+    return pending
 
 
 @pytest.fixture
