@@ -186,7 +186,7 @@ def _measure(
     os.sched_setaffinity(0, {cores.load})
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        engine = stack.enter_context(engine_running(programs.engine, cores))
+        engine = stack.enter_context(engine_running(programs.engine, cores.engine))
         started = _measure_starts(bed, engine.port, cores, starts, progress, folder)
         targets: list[Target] = []
         for name in bed.names:
@@ -217,19 +217,25 @@ def _measure_starts(
     return starts
 
 
-def choose_cores(available: set[int], siblings: Callable[[int], Set[int]]) -> Cores:
+def choose_cores(available: Set[int], siblings: Callable[[int], Set[int]]) -> Cores:
     """One core for the load, another for what is measured, a third for the engine if there is one.
-
-    Physical cores, as far as they go: a sibling thread takes a third of the time away. `siblings`
-    are the logical cores of the same physical one.
 
     Raises CannotMeasure where there is but one.
     """
     if len(available) < 2:
         raise CannotMeasure("measuring needs two CPU cores: one for the load, one for the router")
+    load, router, *others = order_cores(available, siblings)
+    return Cores(load, router, others[0] if others else load)
+
+
+def order_cores(available: Set[int], siblings: Callable[[int], Set[int]]) -> list[int]:
+    """The cores, those first that are physical ones of their own.
+
+    A sibling thread takes a third of the time away. `siblings` are the logical cores of the same
+    physical one.
+    """
     apart: list[int] = []
     for core in sorted(available):
         if siblings(core).isdisjoint(apart):
             apart.append(core)
-    load, router, *others = apart + sorted(available.difference(apart))
-    return Cores(load, router, others[0] if others else load)
+    return apart + sorted(available - set(apart))

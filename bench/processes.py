@@ -1,4 +1,4 @@
-"""Programs under test: each in a session of its own, on one core, and gone when the block ends."""
+"""Programs under test: each in a session of its own, on its cores, and gone when the block ends."""
 
 import ctypes
 import os
@@ -45,12 +45,12 @@ def last_words(log: IO[str]) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
-def bound_to(core: int) -> Callable[[], None]:
-    """Return what a child does before it becomes its program: take the core, die with us."""
+def bound_to(*cores: int) -> Callable[[], None]:
+    """Return what a child does before it becomes its program: take the cores, die with us."""
     libc = ctypes.CDLL(None)
 
     def bind() -> None:
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, cores)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     return bind
@@ -58,7 +58,7 @@ def bound_to(core: int) -> Callable[[], None]:
 
 @contextmanager
 def running(
-    name: str, command: Sequence[str], core: int, stop_limit_s: float = STOP_LIMIT_S
+    name: str, command: Sequence[str], *cores: int, stop_limit_s: float = STOP_LIMIT_S
 ) -> Iterator[Running]:
     """Run the program for the block; afterwards nothing of its session is left.
 
@@ -75,7 +75,7 @@ def running(
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                preexec_fn=bound_to(core),
+                preexec_fn=bound_to(*cores),
             )
         except OSError as error:
             raise CannotMeasure(

@@ -3,14 +3,15 @@
 Requests go through the real protocol, classifier, scheduler and accounts with everything on (the
 hybrid policy, API keys with limits, prefix affinity, GPUs that chat and embeddings share, merging,
 decisions, metrics); both ends are transports that keep what is written. The same bytes go through
-the bare relay, in turns with the router: the difference is all that the router does for a request
-beside passing it on. Scheduling is the greater part of it.
+a bare relay to as many engines, in turns with the router: the difference is all that the router
+does for a request beside passing it on. Scheduling is the greater part of it.
 
 64 requests are under way at any time; the oldest is answered, and the next one comes.
 """
 
 import asyncio
 import gc
+import itertools
 import json
 import random
 import runpy
@@ -153,26 +154,43 @@ class RouterBed(Bed):
             state = {"dispatcher": dispatcher}
             self.add_client(InferenceProtocol(self.config, ServerState(), state))
         for found in dispatcher.fleet.backends:
-            for _ in range(max(2, 4 * UNDER_WAY // size)):
+            for _ in range(_connections_of(size)):
                 connection = UpstreamConnection(found.pool)
                 self.add_engine(connection)
                 found.pool.put(connection)
 
 
 class BareBed(Bed):
-    """The relay without a router's work."""
+    """The relay without a router's work, to so many engines."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
         bare = runpy.run_path(str(_BARE))
+        pools = [bare["Pool"](0) for _ in range(size)]
         protocol = bare["BareProtocol"]
-        protocol.pool = bare["Pool"](0)
+        protocol.pool = InTurn(pools)
         for _ in range(UNDER_WAY):
             self.add_client(protocol(self.config, ServerState(), {}))
-        for _ in range(2 * UNDER_WAY):
-            connection = bare["EngineConnection"](protocol.pool)
-            self.add_engine(connection)
-            protocol.pool.put(connection)
+        for pool in pools:
+            for _ in range(_connections_of(size)):
+                connection = bare["EngineConnection"](pool)
+                self.add_engine(connection)
+                pool.put(connection)
+
+
+class InTurn:
+    """Connections to several engines, which get the requests in turn: the least of a choice."""
+
+    def __init__(self, pools: Sequence[Any]) -> None:
+        self._pools = itertools.cycle(pools)
+
+    def send(self, exchange: object, request: bytes) -> None:
+        next(self._pools).send(exchange, request)
+
+
+def _connections_of(size: int) -> int:
+    """How many an engine has, of so many engines: enough that nobody has to open one."""
+    return max(2, 4 * UNDER_WAY // size)
 
 
 def _table(size: int) -> RoutingTable:
@@ -304,7 +322,9 @@ async def _measure_all() -> None:
         for workload in (_chat(), _embedding()):
             rows: dict[str, list[float]] = {"whole": [], "bare relay": [], "added": []}
             for size in SIZES:
-                found = measure({"whole": RouterBed(size, keys), "bare relay": BareBed()}, workload)
+                found = measure(
+                    {"whole": RouterBed(size, keys), "bare relay": BareBed(size)}, workload
+                )
                 found["added"] = found["whole"] - found["bare relay"]
                 for name, row in rows.items():
                     row.append(found[name])

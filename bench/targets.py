@@ -53,10 +53,10 @@ class Cores:
 
 
 @contextmanager
-def engine_running(program: Path, cores: Cores, addresses: int = 1) -> Iterator[Target]:
+def engine_running(program: Path, *cores: int, addresses: int = 1) -> Iterator[Target]:
     """Run the stand-in engine for the block, at one or more addresses with the same port."""
     command = [str(program), f"-addresses={addresses}"]
-    with running("the stand-in engine", command, cores.engine) as engine:
+    with running("the stand-in engine", command, *cores) as engine:
         stdout = engine.process.stdout
         line = stdout.readline() if stdout is not None else ""
         if not line.strip().isdigit():

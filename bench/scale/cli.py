@@ -1,4 +1,4 @@
-"""`python -m bench.scale`: many streams, many instances, long bodies, slow readers."""
+"""`python -m bench.scale`: many streams and instances, long bodies, slow readers, two routers."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.cli import PAGE, Lines, choose_cores
+from bench.cli import PAGE, Lines, choose_cores, order_cores
 from bench.environments import Environments
 from bench.errors import BenchError
 from bench.machine import read_facts, read_siblings
@@ -25,6 +25,7 @@ from bench.scale.parts import (
     QUICK,
     Size,
     StreamRound,
+    ask_routers,
     ask_tables,
     hold_streams,
     read_slowly,
@@ -47,7 +48,8 @@ from sagepool_cluster.progress import Progress
 BEGIN: Final = "<!-- scale: written by `python -m bench.scale --write` -->"
 END: Final = "<!-- end of scale -->"
 TARGETS: Final = (BARE, ROUTER, VLLM_ROUTER)
-PARTS: Final = ("streams", "tables", "bodies", "slow")
+CORES_OF_TWO: Final = 6
+PARTS: Final = ("streams", "tables", "bodies", "slow", "routers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Room:
 
     size: Size
     cores: Cores
+    ordered: Sequence[int]
+    """All cores, those first that share none with another."""
     programs: Programs
     peers: Mapping[str, Path]
     names: Sequence[str]
@@ -66,7 +70,7 @@ class Room:
     def running(self, *names: str) -> Iterator[tuple[Meter, Sequence[Target]]]:
         """Run the engine and those of the targets that were asked for and are here."""
         with ExitStack() as stack:
-            engine = stack.enter_context(engine_running(self.programs.engine, self.cores))
+            engine = stack.enter_context(engine_running(self.programs.engine, self.cores.engine))
             targets = []
             for name in names:
                 if name not in self.names:
@@ -111,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:
     facts = read_facts()
-    cores = choose_cores(os.sched_getaffinity(0), read_siblings)
+    available = os.sched_getaffinity(0)
+    cores = choose_cores(available, read_siblings)
+    ordered = order_cores(available, read_siblings)
     programs = build_programs(progress)
     wanted = [name for name in options.targets if name in PEERS]
     peers = install_peers(wanted, Environments(cache_folder(), progress), progress)
@@ -123,7 +129,8 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
     size = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scale = _measure(
-            Room(size, cores, programs, peers, names, Path(folder), progress), options.parts
+            Room(size, cores, ordered, programs, peers, names, Path(folder), progress),
+            options.parts,
         )
     facts = {**facts, **{name: read_version(name) for name in peers}}
     report = render_scale(scale, facts)
@@ -152,6 +159,8 @@ def _measure(room: Room, parts: Sequence[str]) -> Scale:
             slow = [read_slowly(meter, target, room.size) for target in targets]
         scale = replace(scale, slow=slow)
         room.progress.say("slow readers")
+    if "routers" in parts:
+        scale = replace(scale, routers=_routers(room))
     return scale
 
 
@@ -169,11 +178,30 @@ def _streams(room: Room) -> Sequence[StreamRound]:
     return rounds
 
 
+def _routers(room: Room) -> Mapping[int, Sequence[Sample]]:
+    """Two routers before one engine; the engine has two cores, each router and its load one."""
+    if len(room.ordered) < CORES_OF_TWO:
+        room.progress.say(f"two routers are left out: that needs {CORES_OF_TWO} CPU cores")
+        return {}
+    first, second, *others = room.ordered
+    with ExitStack() as stack:
+        engine = stack.enter_context(engine_running(room.programs.engine, first, second))
+        pairs = []
+        for load, core in (others[:2], others[2:4]):
+            port = free_port()
+            command = router_command(port, engine.port, room.folder)
+            router = stack.enter_context(target_running(ROUTER, command, port, core))
+            pairs.append((Meter(room.programs.client, engine, Cores(load, core, first)), router))
+        samples = ask_routers(pairs, room.size)
+    room.progress.say("two routers")
+    return samples
+
+
 def _tables(room: Room) -> Mapping[int, Sequence[Sample]]:
     counts = room.size.instances
     with ExitStack() as stack:
         engine = stack.enter_context(
-            engine_running(room.programs.engine, room.cores, addresses=max(counts))
+            engine_running(room.programs.engine, room.cores.engine, addresses=max(counts))
         )
         routers = {}
         for count in counts:

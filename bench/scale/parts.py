@@ -1,7 +1,8 @@
-"""The four measurements: streams, tables, bodies, slow readers."""
+"""The five measurements: streams, tables, bodies, slow readers, two routers."""
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -142,6 +143,28 @@ def body_workload(length: int, limit_s: float) -> Workload:
         requests=max(8, 200_000_000 // length),
         limit_s=limit_s,
     )
+
+
+def ask_routers(
+    pairs: Sequence[tuple[Meter, Target]], size: Size
+) -> Mapping[int, Sequence[Sample]]:
+    """Ask the first router alone and all at once, in turns, as fast as they answer.
+
+    Returns the samples by how many were asked; of several, round by round those of all of them.
+    """
+    chat, *_ = build_workloads(1, quick=False)
+    chat = replace(chat, limit_s=size.limit_s, requests=ENDLESS)
+    samples: dict[int, list[Sample]] = {1: [], len(pairs): []}
+    with ThreadPoolExecutor(len(pairs)) as threads:
+        for number in range(size.rounds + 1):
+            for count, found in samples.items():
+                asked = pairs[:count]
+                taken = threads.map(lambda pair: pair[0].measure(pair[1], chat), asked)
+                if number:  # the first is the warm-up
+                    found.extend(taken)
+                else:
+                    list(taken)
+    return samples
 
 
 def read_slowly(meter: Meter, target: Target, size: Size) -> SlowReaders:

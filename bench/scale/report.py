@@ -20,6 +20,8 @@ GROWTH_BYTES: Final = 4 * _MEBIBYTE
 TABLE_SLACK: Final = 1.1
 BODY_SLACK: Final = 1.2
 """Of CPU a byte, from the smallest body to the largest."""
+ROUTERS_RATE: Final = 1.7
+"""Of two routers, in rates of one."""
 READER_BYTES: Final = _MEBIBYTE
 """For each slow reader: socket buffers aside, the router holds no more than a few reads."""
 
@@ -32,6 +34,8 @@ class Scale:
     tables: Mapping[int, Sequence[Sample]] | None = None
     bodies: Mapping[tuple[int, str], Sequence[Sample]] | None = None
     slow: Sequence[SlowReaders] = ()
+    routers: Mapping[int, Sequence[Sample]] | None = None
+    """By how many were asked at once; of several, those of a round follow each other."""
 
 
 def render_scale(scale: Scale, facts: Mapping[str, str]) -> str:
@@ -50,6 +54,8 @@ def render_scale(scale: Scale, facts: Mapping[str, str]) -> str:
             "200 KB a second",
             render_slow(scale.slow),
         ]
+    if scale.routers:
+        parts += ["### Routers that share an engine", render_routers(scale.routers)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,6 +128,31 @@ def render_slow(slow: Sequence[SlowReaders]) -> str:
     return format_table(["target", "second", "memory MiB", "core busy %"], rows)
 
 
+def render_routers(routers: Mapping[int, Sequence[Sample]]) -> str:
+    """What several routers answer together, and what a request costs each."""
+    reference = _summed_rates(routers, 1)
+    rows = []
+    for count, samples in routers.items():
+        rates = _summed_rates(routers, count)
+        rows.append(
+            [
+                f"{count}",
+                format_cell(spread(rates), 0),
+                format_cell(ratios(rates, reference), 2),
+                format_cell(spread([sample.cpu_us for sample in samples]), 1),
+                format_cell(spread([100 * sample.load_busy for sample in samples]), 0),
+            ]
+        )
+    titles = ("requests/s", "x 1 router", "CPU µs/request", "load's core busy %")
+    return format_table(["routers", *titles], rows)
+
+
+def _summed_rates(routers: Mapping[int, Sequence[Sample]], count: int) -> list[float]:
+    """Requests a second of each round."""
+    rates = [sample.rate for sample in routers[count]]
+    return [sum(rates[begin : begin + count]) for begin in range(0, len(rates), count)]
+
+
 def _mebibytes(number: int) -> str:
     return f"{number / _MEBIBYTE:,.0f}"
 
@@ -133,6 +164,7 @@ def scale_misses(scale: Scale) -> list[str]:
         *_table_misses(scale.tables or {}),
         *_body_misses(scale.bodies or {}),
         *_slow_misses(scale.slow),
+        *_router_misses(scale.routers or {}),
     ]
 
 
@@ -192,3 +224,12 @@ def _slow_misses(slow: Sequence[SlowReaders]) -> list[str]:
                 f"{READER_BYTES / _MEBIBYTE:g} at most"
             )
     return sentences
+
+
+def _router_misses(routers: Mapping[int, Sequence[Sample]]) -> list[str]:
+    if 2 not in routers:
+        return []
+    ratio = ratios(_summed_rates(routers, 2), _summed_rates(routers, 1)).median
+    if ratio >= ROUTERS_RATE:
+        return []
+    return [f"2 routers answer {ratio:.2f} times as much as one, the goal is {ROUTERS_RATE:g}"]

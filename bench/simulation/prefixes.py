@@ -11,6 +11,7 @@ from typing import Final
 
 from bench.simulation.clock import Clock
 from bench.simulation.costs import Costs
+from bench.simulation.divided import DividedRouter
 from bench.simulation.engines import Chat, ChatEngine
 from bench.simulation.gpu import Gpu
 from bench.simulation.pools import EngineAt
@@ -102,7 +103,7 @@ class _RememberingEngine(ChatEngine):
 
 
 def simulate_prefixes(
-    shape: Shape, seed: int, requests: int, *, has_affinity: bool = True
+    shape: Shape, seed: int, requests: int, *, has_affinity: bool = True, routers: int = 1
 ) -> Outcome:
     """Let so many requests arrive and end.
 
@@ -111,6 +112,7 @@ def simulate_prefixes(
         seed: another one is another run, and other names of the instances.
         requests: how many.
         has_affinity: False places all by load alone.
+        routers: that share the requests.
     """
     clock, costs = Clock(), Costs(chat_sequences=SEQUENCES)
     engines = [
@@ -119,7 +121,10 @@ def simulate_prefixes(
     ]
     places = [EngineAt(f"chat-{seed}-{n}", f"gpu-{n}", engine) for n, engine in enumerate(engines)]
     chance = random.Random(f"placement {seed}").random
-    router = ScheduledRouter(places, clock, SchedulingSettings(), chance)
+    router = DividedRouter(
+        [ScheduledRouter(places, clock, SchedulingSettings(), chance) for _ in range(routers)],
+        random.Random(f"router {seed}").random,
+    )
     asked = _requests(shape, seed, requests, costs, has_affinity=has_affinity)
     for request in asked:
         clock.call_later(request.arrived_at, _submission(router, request))
@@ -140,7 +145,7 @@ def simulate_prefixes(
     )
 
 
-def _submission(router: ScheduledRouter, request: Request) -> Callable[[], None]:
+def _submission(router: DividedRouter, request: Request) -> Callable[[], None]:
     return lambda: router.submit(request)
 
 

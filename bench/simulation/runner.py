@@ -7,6 +7,7 @@ from typing import Final
 
 from bench.simulation.clock import Clock
 from bench.simulation.costs import Costs
+from bench.simulation.divided import DividedRouter
 from bench.simulation.plain import PlainRouter, Router
 from bench.simulation.pools import EngineAt, Pool, build_engines
 from bench.simulation.scheduled import ScheduledRouter
@@ -30,6 +31,8 @@ class Contender:
 
     name: str
     settings: SchedulingSettings | None = None
+    routers: int = 1
+    """That share the requests."""
 
 
 CONTENDERS: Final = (
@@ -96,7 +99,13 @@ def simulate(
 
 def _router(contender: Contender, engines: Sequence[EngineAt], clock: Clock, seed: int) -> Router:
     source = random.Random(f"{contender.name} {seed}")
-    if contender.settings is not None:
-        return ScheduledRouter(engines, clock, contender.settings, source.random)
+    if (settings := contender.settings) is not None:
+        return DividedRouter(
+            [
+                ScheduledRouter(engines, clock, settings, source.random)
+                for _ in range(contender.routers)
+            ],
+            random.Random(f"router {seed}").random,
+        )
     is_round_robin = contender.name == "round robin"
     return PlainRouter(engines, clock, None if is_round_robin else source.random)

@@ -12,6 +12,7 @@ from bench.scale.parts import SlowReaders, StreamRound, body_workload
 from bench.scale.report import (
     Scale,
     render_bodies,
+    render_routers,
     render_scale,
     render_slow,
     render_streams,
@@ -134,3 +135,24 @@ def test_a_target_is_watched_while_the_block_runs() -> None:
     times = [moment.at_s for moment in moments]
     assert times == sorted(times)
     assert len(moments) == seen
+
+
+def at(*rates: float) -> list[Sample]:
+    """One sample of each rate."""
+    return [Sample(rate, 20.0, 1.0, 2.0, 50 * MEBIBYTE, 1.0, 0.5) for rate in rates]
+
+
+def test_rates_of_routers_that_were_asked_at_once_are_added_round_by_round() -> None:
+    table = render_routers({1: at(1000, 1100), 2: at(900, 950, 1000, 1100)})
+    one, two = table.splitlines()[2:]
+    assert "1,050" in one
+    assert "1,975" in two
+    assert "1.88 (1.85 to 1.91)" in two
+
+
+@pytest.mark.parametrize(
+    ("second", "missed"),
+    [(800.0, []), (600.0, ["2 routers answer 1.60 times as much as one, the goal is 1.7"])],
+)
+def test_two_routers_have_a_goal(second: float, missed: list[str]) -> None:
+    assert scale_misses(Scale(routers={1: at(1000), 2: at(1000, second)})) == missed

@@ -141,6 +141,19 @@ def test_where_there_is_room_chat_hardly_notices_embeddings_on_its_gpus() -> Non
     assert both.texts_per_s >= 0.8 * texts.texts_per_s
 
 
+def test_two_routers_that_tell_each_other_nothing_protect_chat_nearly_as_well_as_one() -> None:
+    scenes = [run("room", "50/50", 20.0, seed) for seed in (1, 2, 3)]
+    one, two = (
+        summarise(
+            [simulate(s, Contender("hybrid", SchedulingSettings(), routers=n)) for s in scenes],
+            20.0,
+        )
+        for n in (1, 2)
+    )
+    assert two.ttft_p99_ms <= 1.25 * one.ttft_p99_ms
+    assert two.texts_per_s >= 0.99 * one.texts_per_s
+
+
 @pytest.mark.parametrize("mix", ["50/50", "80/20", "bursts"])
 def test_no_plain_router_and_no_other_policy_beats_hybrid_on_saturated_gpus(mix: str) -> None:
     scene = run("saturated", mix, seconds=12.0)

@@ -136,11 +136,11 @@ def test_a_machine_that_does_not_tell_siblings_has_none(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_named() -> None:
     with pytest.raises(CannotMeasure, match=r"mine cannot be started: \./no-such-program"):
-        running("mine", ["./no-such-program"], core=0).__enter__()
+        running("mine", ["./no-such-program"], 0).__enter__()
 
 
 def test_a_program_that_ends_is_reported_with_its_last_words() -> None:
-    with running("mine", ["sh", "-c", "echo no config >&2; exit 3"], core=0) as program:
+    with running("mine", ["sh", "-c", "echo no config >&2; exit 3"], 0) as program:
         program.process.wait(10)
         with pytest.raises(TargetFailed, match="mine ended with 3: no config"):
             program.check()
@@ -148,7 +148,7 @@ def test_a_program_that_ends_is_reported_with_its_last_words() -> None:
 
 def test_a_program_that_ignores_the_signal_is_ended_with_its_children() -> None:
     script = "trap '' TERM; (trap '' TERM; sleep 60) & echo $!; wait; sleep 60"
-    with running("stubborn", ["sh", "-c", script], core=0, stop_limit_s=0.1) as program:
+    with running("stubborn", ["sh", "-c", script], 0, stop_limit_s=0.1) as program:
         assert program.process.stdout is not None
         child = int(program.process.stdout.readline())
         assert Path(f"/proc/{child}").exists()

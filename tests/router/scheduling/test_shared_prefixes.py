@@ -22,6 +22,15 @@ def test_prefixes_are_warm_where_they_come_to_and_no_engine_carries_more_than_ot
     assert outcome.busiest <= 1.25
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_routers_that_tell_each_other_nothing_send_a_prefix_to_the_same_engines(seed: int) -> None:
+    shape = Shape(instances=8, prefixes=24, load=0.6, is_skewed=True)
+    outcome = simulate_prefixes(shape, seed, requests=2400, routers=2)
+    print(f"warm {outcome.warm:.3f}, busiest {outcome.busiest:.3f} times the mean")
+    assert outcome.warm >= 0.95
+    assert outcome.busiest <= 1.25
+
+
 def test_by_load_alone_the_same_prefixes_are_cold_more_often() -> None:
     shape = Shape(instances=16, prefixes=24, load=0.6)
     by_prefix, by_load = (
