@@ -168,7 +168,7 @@ class BareBed(Bed):
         bare = runpy.run_path(str(_BARE))
         pools = [bare["Pool"](0) for _ in range(size)]
         protocol = bare["BareProtocol"]
-        protocol.pool = InTurn(pools)
+        protocol.pools = itertools.cycle(pools)
         for _ in range(UNDER_WAY):
             self.add_client(protocol(self.config, ServerState(), {}))
         for pool in pools:
@@ -176,16 +176,6 @@ class BareBed(Bed):
                 connection = bare["EngineConnection"](pool)
                 self.add_engine(connection)
                 pool.put(connection)
-
-
-class InTurn:
-    """Connections to several engines, which get the requests in turn: the least of a choice."""
-
-    def __init__(self, pools: Sequence[Any]) -> None:
-        self._pools = itertools.cycle(pools)
-
-    def send(self, exchange: object, request: bytes) -> None:
-        next(self._pools).send(exchange, request)
 
 
 def _connections_of(size: int) -> int:

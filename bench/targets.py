@@ -127,6 +127,12 @@ def router_command(port: int, engine_port: int, folder: Path, instances: int = 1
     ]
 
 
+def bare_command(port: int, engine_port: int, engines: int = 1) -> list[str]:
+    """The command of the bare relay; it sends to so many engines in turn."""
+    hosts = [engine_host(number) for number in range(engines)]
+    return [sys.executable, str(_BASELINES / "bare.py"), str(port), str(engine_port), *hosts]
+
+
 def pool_file(engine_port: int, instances: int = 1) -> str:
     """The pool that the router is given: the engine, for both kinds, once for each instance.
 
@@ -172,9 +178,14 @@ def pool_file(engine_port: int, instances: int = 1) -> str:
 
 
 def engine_url(number: int, port: int) -> str:
+    """An address that the stand-in engine answers at."""
+    return f"http://{engine_host(number)}:{port}"
+
+
+def engine_host(number: int) -> str:
     """One of the addresses that the stand-in engine listens at; it counts them the same way."""
     net, host = divmod(number, LOOPBACKS_A_NET)
-    return f"http://127.0.{net}.{host + 1}:{port}"
+    return f"127.0.{net}.{host + 1}"
 
 
 def free_port() -> int:

@@ -9,11 +9,14 @@ Left out is all that a router is for and much that keeps one alive: routing, bac
 timeouts, retries, pipelining, clients that leave, any other answer than a good one. The router's
 cost is read as a ratio to this.
 
-Run: python bare.py PORT ENGINE_PORT
+Run: python bare.py PORT ENGINE_PORT [HOST ...]: engines on this port of each host get the
+requests in turn.
 """
 
 import asyncio
+import itertools
 import sys
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import httptools
@@ -80,10 +83,11 @@ class EngineConnection(asyncio.Protocol):
 
 
 class Pool:
-    """The idle connections to the engine; the one used last is taken first."""
+    """The idle connections to an engine; the one used last is taken first."""
 
-    def __init__(self, engine_port: int) -> None:
+    def __init__(self, engine_port: int, host: str = HOST) -> None:
         self._engine_port = engine_port
+        self._host = host
         self._idle: list[EngineConnection] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -107,7 +111,7 @@ class Pool:
     async def _connect(self, exchange: "Exchange", request: bytes) -> None:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: EngineConnection(self), HOST, self._engine_port
+            lambda: EngineConnection(self), self._host, self._engine_port
         )
         connection.exchange = exchange
         connection.write(request)
@@ -184,7 +188,8 @@ class Exchange:
 class BareProtocol(HttpToolsProtocol):
     """Forwards the inference routes and leaves every other to the application."""
 
-    pool: Pool
+    pools: Iterator[Pool]
+    """Of the engine that gets the next request."""
     _exchange: Exchange | None = None
 
     def set(self) -> None:
@@ -220,11 +225,11 @@ class BareProtocol(HttpToolsProtocol):
         if self._exchange is None:
             super().on_message_complete()
         else:
-            self.pool.send(self._exchange, self._exchange.request())
+            next(self.pools).send(self._exchange, self._exchange.request())
 
 
-def main(port: int, engine_port: int) -> None:
-    BareProtocol.pool = Pool(engine_port)
+def main(port: int, engine_port: int, hosts: Sequence[str]) -> None:
+    BareProtocol.pools = itertools.cycle([Pool(engine_port, host) for host in hosts])
     uvicorn.run(
         FastAPI(),
         host=HOST,
@@ -237,4 +242,4 @@ def main(port: int, engine_port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or [HOST])

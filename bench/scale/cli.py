@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ from bench.targets import (
     ROUTER,
     Cores,
     Target,
+    bare_command,
     build_command,
     engine_running,
     free_port,
@@ -197,19 +199,23 @@ def _routers(room: Room) -> Mapping[int, Sequence[Sample]]:
     return samples
 
 
-def _tables(room: Room) -> Mapping[int, Sequence[Sample]]:
+def _tables(room: Room) -> Mapping[tuple[int, str], Sequence[Sample]]:
     counts = room.size.instances
     with ExitStack() as stack:
         engine = stack.enter_context(
             engine_running(room.programs.engine, room.cores.engine, addresses=max(counts))
         )
-        routers = {}
-        for count in counts:
+        targets = {}
+        for count, name in product(counts, (BARE, ROUTER)):
             port = free_port()
-            command = router_command(port, engine.port, room.folder, count)
-            running = target_running(ROUTER, command, port, room.cores.router)
-            routers[count] = stack.enter_context(running)
+            command = (
+                router_command(port, engine.port, room.folder, count)
+                if name == ROUTER
+                else bare_command(port, engine.port, count)
+            )
+            running = target_running(name, command, port, room.cores.router)
+            targets[count, name] = stack.enter_context(running)
         meter = Meter(room.programs.client, engine, room.cores)
-        samples = ask_tables(meter, routers, room.size)
+        samples = ask_tables(meter, targets, room.size)
     room.progress.say("tables")
     return samples

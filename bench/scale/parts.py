@@ -104,17 +104,17 @@ def hold_streams(meter: Meter, target: Target, streams: int, hold_s: float) -> S
 
 
 def ask_tables(
-    meter: Meter, routers: Mapping[int, Target], size: Size
-) -> Mapping[int, Sequence[Sample]]:
-    """Ask routers that differ only in how many instances they know, in turns."""
+    meter: Meter, targets: Mapping[tuple[int, str], Target], size: Size
+) -> Mapping[tuple[int, str], Sequence[Sample]]:
+    """Ask targets of the same kind that differ only in how many engines they know, in turns."""
     chat, *_ = build_workloads(1, quick=False)
     chat = replace(chat, limit_s=size.limit_s)
-    for router in routers.values():
-        meter.measure(router, chat)  # every instance gets its connections
-    samples: dict[int, list[Sample]] = {count: [] for count in routers}
+    for target in targets.values():
+        meter.measure(target, chat)  # every engine gets its connections
+    samples: dict[tuple[int, str], list[Sample]] = {key: [] for key in targets}
     for _ in range(size.rounds):
-        for count, router in routers.items():
-            samples[count].append(meter.measure(router, chat))
+        for key, target in targets.items():
+            samples[key].append(meter.measure(target, chat))
     return samples
 
 

@@ -31,7 +31,8 @@ class Scale:
     """All that was measured; a part that was left out is empty."""
 
     streams: Sequence[StreamRound] = ()
-    tables: Mapping[int, Sequence[Sample]] | None = None
+    tables: Mapping[tuple[int, str], Sequence[Sample]] | None = None
+    """By the number of engines and the target's name."""
     bodies: Mapping[tuple[int, str], Sequence[Sample]] | None = None
     slow: Sequence[SlowReaders] = ()
     routers: Mapping[int, Sequence[Sample]] | None = None
@@ -75,22 +76,24 @@ def render_streams(rounds: Sequence[StreamRound]) -> str:
     return format_table(["target", "streams", *titles], rows)
 
 
-def render_tables(tables: Mapping[int, Sequence[Sample]]) -> str:
+def render_tables(tables: Mapping[tuple[int, str], Sequence[Sample]]) -> str:
     """CPU time a request by the number of instances."""
-    reference = [sample.cpu_us for sample in tables[min(tables)]]
+    least = min(count for count, _ in tables)
     rows = []
-    for count, samples in tables.items():
+    for (count, name), samples in tables.items():
         costs = [sample.cpu_us for sample in samples]
+        reference = [sample.cpu_us for sample in tables[least, name]]
         rows.append(
             [
+                name,
                 f"{count:,}",
                 format_cell(spread(costs), 1),
                 format_cell(ratios(costs, reference), 2),
                 _mebibytes(max(sample.rss_bytes for sample in samples)),
             ]
         )
-    titles = ("CPU µs/request", f"x {min(tables)} instances", "memory MiB")
-    return format_table(["instances", *titles], rows)
+    titles = ("instances", "CPU µs/request", f"x {least} instances", "memory MiB")
+    return format_table(["target", *titles], rows)
 
 
 def render_bodies(bodies: Mapping[tuple[int, str], Sequence[Sample]]) -> str:
@@ -188,8 +191,12 @@ def _stream_misses(rounds: Sequence[StreamRound]) -> list[str]:
     return sentences
 
 
-def _table_misses(tables: Mapping[int, Sequence[Sample]]) -> list[str]:
-    costs = {count: [sample.cpu_us for sample in tables[count]] for count in tables}
+def _table_misses(tables: Mapping[tuple[int, str], Sequence[Sample]]) -> list[str]:
+    costs = {
+        count: [sample.cpu_us for sample in samples]
+        for (count, name), samples in tables.items()
+        if name == ROUTER
+    }
     reference = costs.get(min(costs, default=0), [])
     return [
         f"{count:,} instances: {ratio:.2f} times the CPU of {min(costs)}, the goal is "

@@ -30,6 +30,11 @@ def cost(*cpu_us: float) -> list[Sample]:
     return [Sample(1000.0, value, 1.0, 2.0, 50 * MEBIBYTE, 0.4, 0.5) for value in cpu_us]
 
 
+def sized(*samples: list[Sample]) -> dict[tuple[int, str], list[Sample]]:
+    """The router's, over 10, 100 and 1,000 instances."""
+    return {(10**power, "router"): found for power, found in enumerate(samples, 1)}
+
+
 def held(target: str, open_mib: int, *after_mib: int) -> list[StreamRound]:
     """A round of 4,000 streams for each figure of what was left after it."""
     return [
@@ -53,10 +58,10 @@ def test_streams_show_memory_before_while_and_after() -> None:
 
 
 def test_tables_are_compared_with_the_smallest_round_by_round() -> None:
-    tables = {10: cost(50.0, 100.0), 1000: cost(60.0, 120.0)}
+    tables = {(10, "router"): cost(50.0, 100.0), (1000, "router"): cost(60.0, 120.0)}
     assert render_tables(tables).splitlines()[2:] == [
-        "| 10 | 75.0 (50.0 to 100.0) | 1.00 | 50 |",
-        "| 1,000 | 90.0 (60.0 to 120.0) | 1.20 | 50 |",
+        "| router | 10 | 75.0 (50.0 to 100.0) | 1.00 | 50 |",
+        "| router | 1,000 | 90.0 (60.0 to 120.0) | 1.20 | 50 |",
     ]
 
 
@@ -93,8 +98,8 @@ def test_a_part_that_was_left_out_has_no_table() -> None:
         (Scale(streams=held("router", 90, 70, 74, 77, 78)), []),
         (Scale(streams=held("router", 90, 70, 74, 77, 79)), ["4,000"]),
         (Scale(streams=held("vllm-router", 90, 70, 74, 77, 179)), []),
-        (Scale(tables={10: cost(50.0), 100: cost(55.0)}), []),
-        (Scale(tables={10: cost(50.0), 100: cost(55.0), 1000: cost(56.0)}), ["1,000 instances"]),
+        (Scale(tables=sized(cost(50.0), cost(55.0))), []),
+        (Scale(tables=sized(cost(50.0), cost(55.0), cost(56.0))), ["1,000 instances"]),
         (Scale(bodies={(100, "router"): cost(1.0), (1000, "router"): cost(12.0)}), []),
         (Scale(bodies={(100, "router"): cost(1.0), (1000, "router"): cost(12.1)}), ["bodies"]),
         (Scale(slow=[slow("router", 60, 70, 65)]), []),
