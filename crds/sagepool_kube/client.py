@@ -138,7 +138,7 @@ class KubeClient:
         answer = await self._send("GET", call, _path(kind, namespace), query, timeout=limits)
         try:
             if answer.status != 200:
-                raise _refusal(call, answer.status, await _read(call, answer))
+                raise _refusal(call, answer, await _read(call, answer))
             yield WatchEvent(
                 "BOOKMARK",
                 {
@@ -257,7 +257,7 @@ class KubeClient:
         )
         data = await _read(call, answer)
         if not 200 <= answer.status < 300:
-            raise _refusal(call, answer.status, data)
+            raise _refusal(call, answer, data)
         return _object(call, data)
 
     async def _send(
@@ -377,16 +377,18 @@ def _object(call: str, data: bytes) -> dict[str, Any]:
     return obj
 
 
-def _refusal(call: str, code: int, data: bytes) -> KubeError:
+def _refusal(call: str, answer: RESTResponse, data: bytes) -> KubeError:
     """The error of an answer that is no success; a proxy's page may come in a Status' place."""
+    wait = answer.response.headers.get("Retry-After", "")
     try:
         status = json.loads(data)
     except ValueError:
         status = None
     if not isinstance(status, dict):
         text = data[:300].decode(errors="replace").strip()
-        return error_of_status(call, code, "", text)
-    return error_of_status(call, code, status.get("reason", ""), status.get("message", ""))
+        return error_of_status(call, answer.status, "", text, wait)
+    reason, message = status.get("reason", ""), status.get("message", "")
+    return error_of_status(call, answer.status, reason, message, wait)
 
 
 def _words(error: BaseException) -> str:

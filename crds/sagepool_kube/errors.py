@@ -48,12 +48,20 @@ class Gone(KubeError):
 class Unavailable(KubeError):
     """The API server cannot be reached or cannot answer now."""
 
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """How long the server asks to wait; then it has not done what it was asked for. None: it
+        does not say."""
+
 
 class NoCluster(KubeError):
     """There is no usable configuration of a cluster."""
 
 
-def error_of_status(call: str, code: int, reason: str, message: str) -> KubeError:
+def error_of_status(
+    call: str, code: int, reason: str, message: str, retry_after: str = ""
+) -> KubeError:
     """The error for an answer (or an ERROR event of a watch) with this status.
 
     Args:
@@ -61,6 +69,7 @@ def error_of_status(call: str, code: int, reason: str, message: str) -> KubeErro
         code: the HTTP status code.
         reason: the `reason` of the Status object; may be empty.
         message: the server's own words.
+        retry_after: the header of that name; empty when there is none.
     """
     text = f"{call}: {message or 'no message'} ({code})"
     if code == 409:
@@ -76,6 +85,9 @@ def error_of_status(call: str, code: int, reason: str, message: str) -> KubeErro
         403: Forbidden,
         404: NotFound,
         410: Gone,
-        429: Unavailable,
     }
+    if code in (429, 503):
+        # A date may stand there too, but no API server sends one.
+        wait_s = float(retry_after) if retry_after.isdecimal() else None
+        return Unavailable(text, retry_after_s=wait_s)
     return by_code.get(code, Invalid if 400 <= code < 500 else Unavailable)(text)

@@ -19,7 +19,8 @@ from random import Random
 from typing import Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from sagepool_kube.api import Kind, KubeApi, Object
-from sagepool_kube.errors import Forbidden, Gone, KubeError, NotFound
+from sagepool_kube.errors import Forbidden, Gone, KubeError, NotFound, Unavailable
+from sagepool_kube.patience import MAX_WAIT_S
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -276,7 +277,9 @@ class Reflector(Generic[T]):
         # A server that has just started knows no rights yet: what worked before will again, soon.
         is_refused = isinstance(error, (Forbidden, NotFound)) and not self.synced.is_set()
         backoff = _REFUSED if is_refused else _OUTAGE
-        await self._sleep(backoff.delay_s(self._failures, self._rng))
+        asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+        delay_s = backoff.delay_s(self._failures, self._rng)
+        await self._sleep(max(delay_s, min(asked_s or 0.0, MAX_WAIT_S)))
 
     def _connected(self) -> None:
         if self._health.is_connected:

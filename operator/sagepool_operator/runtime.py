@@ -17,6 +17,7 @@ import httpx
 from sagepool_crds.meta import PoolKey
 from sagepool_engines.http import EngineHttp
 from sagepool_kube.api import KubeApi, ObjectApi
+from sagepool_kube.patience import PatientApi
 from sagepool_operator.cache import ReflectedCache
 from sagepool_operator.config import LeaseName, Settings
 from sagepool_operator.election import Pace
@@ -139,7 +140,7 @@ class Operator:
 
     async def _serve_term(self, api: ObjectApi) -> None:
         self._term = Term(
-            api,
+            PatientApi(api),
             self._cache,
             self._client,
             self._engines,

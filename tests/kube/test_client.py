@@ -104,6 +104,28 @@ async def test_every_message_names_the_call(call: Any, words: str) -> None:
     assert str(caught.value) == words
 
 
+@pytest.mark.parametrize(
+    ("code", "header", "wait_s"),
+    [
+        (429, "2", 2.0),
+        (503, "30", 30.0),
+        (429, "", None),
+        (429, "Fri, 27 Nov 2026 12:00:00 GMT", None),
+        (500, "1", None),  # what it was asked for may have been done
+    ],
+)
+async def test_a_server_that_throttles_says_how_long(
+    code: int, header: str, wait_s: float | None
+) -> None:
+    async with client_of(refuses(code, "", "slow down", retry_after=header)) as (client, _):
+        with pytest.raises(Unavailable) as caught:
+            await client.get(PODS, "ns", "a")
+        assert caught.value.retry_after_s == wait_s
+        with pytest.raises(Unavailable) as caught:
+            await collect(client)
+        assert caught.value.retry_after_s == wait_s
+
+
 async def test_a_proxys_page_in_place_of_an_answer_is_quoted_in_part() -> None:
     async with client_of(says_text("<html>bad gateway" + "x" * 5000, 502)) as (client, _):
         with pytest.raises(Unavailable, match="bad gateway") as caught:

@@ -14,6 +14,7 @@ from kube_fake import FakeKube
 from kube_world import instance, until
 from sagepool_kube.api import INSTANCES, Object
 from sagepool_kube.errors import Forbidden, Gone, NotFound, Unavailable
+from sagepool_kube.patience import MAX_WAIT_S
 from sagepool_kube.reflector import Backoff, Reflector
 
 Change: TypeAlias = tuple[str | None, str | None]
@@ -286,6 +287,14 @@ async def test_waits_grow_from_short_to_their_limit() -> None:
         waits = followed.clock.waits
         assert 0.1 <= waits[0] <= 0.2
         assert all(2.5 <= wait <= 5.0 for wait in waits[8:])
+
+
+async def test_a_server_that_throttles_is_given_the_time_that_it_asks_for() -> None:
+    kube = FakeKube()
+    kube.fail_next("list", Unavailable("slow down", retry_after_s=7.0))
+    kube.fail_next("list", Unavailable("slow down", retry_after_s=3600.0))
+    async with following(kube) as followed:
+        assert followed.clock.waits == [7.0, MAX_WAIT_S]
 
 
 async def test_after_a_watch_that_worked_the_waits_start_short_again() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -49,11 +49,11 @@ class KubeStub:
             await runner.cleanup()
 
 
-def says(data: object, code: int = 200) -> Answer:
+def says(data: object, code: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """Answer with JSON."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        return web.json_response(data, status=code)
+        return web.json_response(data, status=code, headers=headers)
 
     return answer
 
@@ -67,10 +67,10 @@ def says_text(text: str, code: int) -> Answer:
     return answer
 
 
-def refuses(code: int, reason: str, message: str) -> Answer:
+def refuses(code: int, reason: str, message: str, *, retry_after: str = "") -> Answer:
     """Answer with a Status object."""
     status = {"kind": "Status", "code": code, "reason": reason, "message": message}
-    return says(status, code)
+    return says(status, code, {"Retry-After": retry_after} if retry_after else None)
 
 
 def hangs() -> Answer:
