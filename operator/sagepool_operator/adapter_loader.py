@@ -4,13 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 from sagepool_crds.meta import PoolKey
 from sagepool_engines.adapters import AdapterError, list_adapters, load_adapter, unload_adapter
 from sagepool_engines.http import EngineHttp
-from sagepool_operator.followed import Followed
+from sagepool_operator.followed import Filed, Followed
 from sagepool_operator.plan import AdapterTarget
 from sagepool_operator.reports import AdapterReport, TargetKey
 
@@ -45,13 +44,14 @@ class AdapterLoader:
         self._wake = wake
         self._sleep = sleep
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._followed: Followed[AdapterTarget] = Followed(lambda _, t: self._file(t.key, None))
-        self._reports: Mapping[TargetKey, AdapterReport] = MappingProxyType({})
+        self._filed: Filed[TargetKey, AdapterReport] = Filed()
+        self._followed: Followed[AdapterTarget] = Followed(
+            lambda pool, target: self._filed.drop(pool, target.key)
+        )
 
-    @property
-    def reports(self) -> Mapping[TargetKey, AdapterReport]:
-        """Every report; the mapping never changes, a new one takes its place."""
-        return self._reports
+    def reports(self, pool: PoolKey) -> Mapping[TargetKey, AdapterReport]:
+        """Every report of the pool; the mapping never changes, a new one takes its place."""
+        return self._filed.of(pool)
 
     def track(self, pool: PoolKey, targets: Iterable[AdapterTarget]) -> None:
         """See to these engines of the pool from now on, and to no others of it."""
@@ -75,7 +75,7 @@ class AdapterLoader:
         except AdapterError:
             return False  # the prober tells of an engine that does not answer
         wanted = dict(target.wanted)
-        old = self._reports.get(target.key, AdapterReport())
+        old = self._filed.of(pool).get(target.key, AdapterReport())
         surplus = present.keys() - wanted.keys()
         missing = {name for name in wanted if present.get(name) != wanted[name]}
         report = AdapterReport(
@@ -116,15 +116,9 @@ class AdapterLoader:
         return words
 
     def _tell(self, pool: PoolKey, target: AdapterTarget, report: AdapterReport) -> None:
-        if report != self._reports.get(target.key):
-            self._file(target.key, report)
+        if report != self._filed.of(pool).get(target.key):
+            self._filed.put(pool, target.key, report)
             self._wake(pool)
-
-    def _file(self, key: TargetKey, report: AdapterReport | None) -> None:
-        reports = {k: r for k, r in self._reports.items() if k != key}
-        if report is not None:
-            reports[key] = report
-        self._reports = MappingProxyType(reports)
 
 
 def _pause_s(failures: int) -> float:

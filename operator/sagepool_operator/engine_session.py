@@ -1,4 +1,4 @@
-"""Asks engines over aiohttp (an EngineHttp).
+"""Asks engines, and programs of ours, over aiohttp (an EngineHttp).
 
 Its cost of a call does not grow with the number of engines. httpx looks at every open connection
 for every call: 3 ms of CPU a call with few engines and 25 ms with a thousand, where aiohttp takes

@@ -1,15 +1,46 @@
-"""What is followed for pools, a task each: a task ends when its pool wants the thing no more."""
+"""What is followed for pools, a task each: a task ends when its pool wants the thing no more.
+
+What has been found is filed by pool: a change costs as much as its pool is large, however many
+there are.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sagepool_crds.meta import PoolKey
 
 K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
 
 Follow: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Follows one thing until cancelled, or until there is no more to find out."""
+
+
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+class Filed(Generic[K, R]):
+    """The last report of each thing, by pool."""
+
+    def __init__(self) -> None:
+        self._reports: dict[PoolKey, Mapping[K, R]] = {}
+
+    def of(self, pool: PoolKey) -> Mapping[K, R]:
+        """A pool's reports. The mapping never changes, a new one takes its place."""
+        return self._reports.get(pool, _NOTHING)
+
+    def put(self, pool: PoolKey, key: K, report: R) -> None:
+        """File a report in the place of the last one."""
+        self._reports[pool] = MappingProxyType({**self.of(pool), key: report})
+
+    def drop(self, pool: PoolKey, key: K) -> None:
+        """Forget the report of a thing."""
+        left = {k: r for k, r in self.of(pool).items() if k != key}
+        self._reports.pop(pool, None)
+        if left:
+            self._reports[pool] = MappingProxyType(left)
 
 
 class Followed(Generic[K]):

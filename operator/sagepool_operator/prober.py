@@ -3,10 +3,9 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 from sagepool_crds.instance import Endpoint
@@ -15,7 +14,7 @@ from sagepool_engines.dialects import EngineLoad
 from sagepool_engines.http import EngineHttp
 from sagepool_engines.probe import Depth, ProbeResult, choose_depth, probe, select_endpoints
 from sagepool_operator.config import ProbeIntervals
-from sagepool_operator.followed import Followed
+from sagepool_operator.followed import Filed, Followed
 from sagepool_operator.plan import Target
 from sagepool_operator.reports import Report, Reports, TargetKey, advance
 
@@ -40,13 +39,12 @@ class Prober:
         self._wake = wake
         self._now = now
         self._sleep = sleep
-        self._followed: Followed[TargetKey] = Followed(lambda _, key: self._file(key, None))
-        self._reports: Mapping[TargetKey, Report] = MappingProxyType({})
+        self._filed: Filed[TargetKey, Report] = Filed()
+        self._followed: Followed[TargetKey] = Followed(self._filed.drop)
 
-    @property
-    def reports(self) -> Reports:
-        """Every report; the mapping never changes, a new one takes its place."""
-        return self._reports
+    def reports(self, pool: PoolKey) -> Reports:
+        """Every report of the pool; the mapping never changes, a new one takes its place."""
+        return self._filed.of(pool)
 
     def track(self, pool: PoolKey, targets: Iterable[Target]) -> None:
         """Probe these targets of the pool from now on, and no others of it."""
@@ -58,9 +56,9 @@ class Prober:
 
     async def _follow(self, pool: PoolKey, target: Target) -> None:
         for number in itertools.count():
-            old = self._reports.get(target.key)
+            old = self._filed.of(pool).get(target.key)
             report = await self._ask(target, old, number)
-            self._file(target.key, report)
+            self._filed.put(pool, target.key, report)
             if report.says_more_than(old):
                 _log_turn(target, old, report)
                 self._wake(pool)
@@ -88,12 +86,6 @@ class Prober:
                 return result
             results.append(result)
         return _join(endpoints, results)
-
-    def _file(self, key: TargetKey, report: Report | None) -> None:
-        reports = {k: r for k, r in self._reports.items() if k != key}
-        if report is not None:
-            reports[key] = report
-        self._reports = MappingProxyType(reports)
 
 
 def _join(endpoints: Sequence[Endpoint], results: Sequence[ProbeResult]) -> ProbeResult:

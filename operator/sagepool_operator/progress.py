@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
-import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from sagepool_crds.meta import PoolKey
-from sagepool_operator.followed import Followed
+from sagepool_engines.http import EngineHttp, NotAnsweredError
+from sagepool_operator.followed import Filed, Followed
 from sagepool_operator.plan import ProgressTarget
 from sagepool_operator.reports import ProgressReport
 
@@ -26,23 +25,24 @@ class ProgressReader:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         wake: Callable[[PoolKey], None],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take a client (its time-out bounds each call), and who is told of news."""
-        self._client = client
+        """Take what asks them, and who is told of news."""
+        self._http = http
         self._wake = wake
         self._sleep = sleep
-        self._followed: Followed[ProgressTarget] = Followed(lambda _, t: self._file(t.uid, None))
-        self._reports: Mapping[str, ProgressReport] = MappingProxyType({})
+        self._filed: Filed[str, ProgressReport] = Filed()
+        self._followed: Followed[ProgressTarget] = Followed(
+            lambda pool, target: self._filed.drop(pool, target.uid)
+        )
 
-    @property
-    def reports(self) -> Mapping[str, ProgressReport]:
+    def reports(self, pool: PoolKey) -> Mapping[str, ProgressReport]:
         """The last answers, by the uid of the download's pod. The mapping never changes, a new one
         takes its place."""
-        return self._reports
+        return self._filed.of(pool)
 
     def track(self, pool: PoolKey, targets: Iterable[ProgressTarget]) -> None:
         """Ask these downloads of the pool from now on, and no others of it."""
@@ -54,25 +54,18 @@ class ProgressReader:
 
     async def _follow(self, pool: PoolKey, target: ProgressTarget) -> None:
         while True:
-            report = await ask_progress(self._client, target.url)
+            report = await ask_progress(self._http, target.url)
             # One that does not answer has just begun or just ended: its pod will say so.
-            if report is not None and report != self._reports.get(target.uid):
-                self._file(target.uid, report)
+            if report is not None and report != self._filed.of(pool).get(target.uid):
+                self._filed.put(pool, target.uid, report)
                 self._wake(pool)
             await self._sleep(PACE_S if report is not None and report.bytes_total else _FIRST_S)
 
-    def _file(self, uid: str, report: ProgressReport | None) -> None:
-        reports = {k: r for k, r in self._reports.items() if k != uid}
-        if report is not None:
-            reports[uid] = report
-        self._reports = MappingProxyType(reports)
 
-
-async def ask_progress(client: httpx.AsyncClient, url: str) -> ProgressReport | None:
+async def ask_progress(http: EngineHttp, url: str) -> ProgressReport | None:
     """How far a download is; None when it does not say."""
     try:
-        answer = await client.get(url)
-        answer.raise_for_status()
-        return _ANSWER.validate_json(answer.content)
-    except (httpx.HTTPError, ValidationError):
+        answer = await http.get(url)
+        return _ANSWER.validate_json(answer.body) if answer.status == 200 else None
+    except (NotAnsweredError, ValidationError):
         return None

@@ -31,8 +31,7 @@ from sagepool_operator.snapshot import Cache, Findings, observe, read_pool
 class Probes(Protocol):
     """Asks engines how they are."""
 
-    @property
-    def reports(self) -> Reports:
+    def reports(self, pool: PoolKey) -> Reports:
         """What it has found."""
         ...
 
@@ -69,8 +68,7 @@ class ModelConfigs(Protocol):
 class Downloads(Protocol):
     """Asks downloads how far they are."""
 
-    @property
-    def reports(self) -> Mapping[str, ProgressReport]:
+    def reports(self, pool: PoolKey) -> Mapping[str, ProgressReport]:
         """What they have said, by the uid of their pod."""
         ...
 
@@ -82,8 +80,7 @@ class Downloads(Protocol):
 class Adapters(Protocol):
     """Loads and unloads the LoRA adapters of engines."""
 
-    @property
-    def reports(self) -> Mapping[TargetKey, AdapterReport]:
+    def reports(self, pool: PoolKey) -> Mapping[TargetKey, AdapterReport]:
         """What engines have."""
         ...
 
@@ -131,13 +128,13 @@ class Probers:
     def find(self, pool: PoolKey) -> Findings:
         """What is known for a pool."""
         return Findings(
-            self.engines.reports,
+            self.engines.reports(pool),
             self.providers.report(pool),
             self.hub.configs,
             self.tables.answers(pool),
             self.scaler.decisions(pool),
-            self.downloads.reports,
-            self.adapters.reports,
+            self.downloads.reports(pool),
+            self.adapters.reports(pool),
         )
 
     def follow(self, pool: PoolKey, plan: Plan) -> None:

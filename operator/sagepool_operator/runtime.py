@@ -28,6 +28,8 @@ from sagepool_operator.leader import Leader
 from sagepool_operator.term import Term
 
 _logger: Final = logging.getLogger(__name__)
+_OWN_TIMEOUT_S: Final = 2.0
+"""For an answer of a program of ours: it has nothing to work out."""
 
 
 def utc_now() -> datetime:
@@ -47,11 +49,12 @@ class Operator:
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        engines: EngineHttp | None = None,
+        pods: EngineHttp | None = None,
     ) -> None:
         """Take the API server and the settings; nothing runs before `start`.
 
-        `engines` asks the engines, `transport` reaches everything else; left out: the network.
+        `pods` asks engines, routers and downloads, `transport` reaches everything else; left out:
+        the network.
         """
         self._api = api
         self._settings = settings
@@ -59,14 +62,15 @@ class Operator:
         self._clock = clock
         self._rng = rng if rng is not None else Random()
         self._cache = ReflectedCache(api, settings.namespace, self.wake, clock)
-        self._session = EngineSession(settings.probe.timeout_s)
-        self._engines: EngineHttp = engines if engines is not None else self._session
+        # Apart, so that engines which hang take no turn of a router's.
+        self._sessions = (EngineSession(settings.probe.timeout_s), EngineSession(_OWN_TIMEOUT_S))
+        self._engines, self._own = (pods, pods) if pods is not None else self._sessions
         self._client = httpx.AsyncClient(
             timeout=settings.probe.timeout_s,
             limits=httpx.Limits(keepalive_expiry=4.0),
             transport=transport,
-            # Routers are in the cluster, where no proxy of ours knows them; they use none for
-            # a provider either, and take the certificates that the system takes.
+            # Routers use no proxy for a provider either, and take the certificates that the system
+            # takes.
             trust_env=False,
             verify=ssl.create_default_context(),
         )
@@ -89,7 +93,8 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self._client.aclose()
-        await self._session.aclose()
+        for session in self._sessions:
+            await session.aclose()
 
     def wake(self, key: PoolKey) -> None:
         """Look at a pool soon, if this operator works: a term begins with a look at every pool."""
@@ -144,6 +149,7 @@ class Operator:
             self._cache,
             self._client,
             self._engines,
+            self._own,
             self._settings,
             reporter=_reporter(),
             now=self._now,

@@ -41,6 +41,7 @@ class Term:
         cache: ReflectedCache,
         client: httpx.AsyncClient,
         engines: EngineHttp,
+        own: EngineHttp,
         settings: Settings,
         *,
         reporter: str,
@@ -48,8 +49,9 @@ class Term:
         clock: Callable[[], float],
         rng: Random,
     ) -> None:
-        """Take the API server, a cache that has been filled, and what asks others and engines.
+        """Take the API server, a cache that has been filled, and what asks the world.
 
+        `client` asks providers and the hub, `engines` engines, `own` routers and downloads.
         `reporter` is the name of this process in events.
         """
         self._cache = cache
@@ -65,9 +67,9 @@ class Term:
         recorder = Recorder(api, reporter, now, lambda: uuid.uuid4().hex[:16])
         executor = Executor(api, cache, recorder.record)
         self._hub = HubReader(client, settings.hub, self._queue.add)
-        self._tables = RouterTables(client, self._queue.add)
-        self._scaler = Autoscaler(client, self._queue.add, now=now, clock=clock)
-        self._downloads = ProgressReader(client, self._queue.add)
+        self._tables = RouterTables(own, self._queue.add)
+        self._scaler = Autoscaler(own, self._queue.add, now=now, clock=clock)
+        self._downloads = ProgressReader(own, self._queue.add)
         self._adapters = AdapterLoader(engines, self._queue.add)
         probers = Probers(
             self._prober,

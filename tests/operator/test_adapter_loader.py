@@ -49,7 +49,7 @@ class Loading:
 
     @property
     def report(self) -> AdapterReport | None:
-        return self.loader.reports.get(TARGET_KEY)
+        return self.loader.reports(KEY).get(TARGET_KEY)
 
 
 @asynccontextmanager

@@ -172,7 +172,7 @@ class TestEngines:
         self, world: World
     ) -> None:
         await become(world, BOT)
-        world.adapters.reports = {}
+        world.adapters.said = {}
         world.apply_pool(**spec(BOT, CODER, lora={}))
         await world.reconcile()
         assert phases(world) == [{"bot": "Loaded", "coder": "Loading"}] * 2
@@ -180,7 +180,7 @@ class TestEngines:
     async def test_that_cannot_unload_one_say_so(self, world: World) -> None:
         (one, _) = world.adapters.targets
         report = AdapterReport(errors=(("gone", "the engine says: busy"),))
-        world.adapters.reports = {one.key: report}
+        world.adapters.said = {one.key: report}
         await world.reconcile()
         (told,) = [
             condition["message"]
@@ -255,7 +255,7 @@ class TestStatus:
         await become(world, BOT)
         before = world.message(names.ADAPTERS_LOADED)
         for nothing in ({}, {target.key: AdapterReport() for target in world.adapters.targets}):
-            world.adapters.reports = nothing  # another operator; it has asked and not yet tried
+            world.adapters.said = nothing  # another operator; it has asked and not yet tried
             await world.reconcile()
             assert world.message(names.ADAPTERS_LOADED) == before
         assert told(world) == [("Warning", "AdapterLoadFailed")]
@@ -263,7 +263,7 @@ class TestStatus:
     async def test_another_uri_is_another_attempt(self, world: World) -> None:
         world.adapters.errors["bot"] = "the engine says: out of memory"
         await become(world, BOT)
-        world.adapters.reports = {}
+        world.adapters.said = {}
         world.apply_pool(**spec({**BOT, "uri": "hf://acme/other"}, lora={}))
         await world.reconcile()
         assert phases(world) == [{"bot": "Loading"}] * 2
@@ -271,7 +271,7 @@ class TestStatus:
     async def test_former_weights_stay_in_use_where_others_do_not_load(self, world: World) -> None:
         report = AdapterReport(frozenset({"bot"}), (("bot", "the engine says: no"),))
         await become(world, BOT)
-        world.adapters.reports = {target.key: report for target in world.adapters.targets}
+        world.adapters.said = {target.key: report for target in world.adapters.targets}
         await world.reconcile()
         assert phases(world) == [{"bot": "Loaded"}] * 2
         assert world.condition(names.ADAPTERS_LOADED) == ("False", "AdapterLoadFailed")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from engine_answers import PlayedEngines
 from operator_waiting import until
 from sagepool_crds.meta import PoolKey
 from sagepool_crds.scaling import Scaling
@@ -60,9 +61,8 @@ class Site:
     _turn: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         self.scaler = Autoscaler(
-            client,
+            PlayedEngines(self._answer),
             self.woken.append,
             now=lambda: START + timedelta(seconds=self.time_s),
             clock=lambda: self.time_s,

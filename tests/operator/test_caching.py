@@ -311,7 +311,7 @@ class TestProgress:
             pod["metadata"]["uid"],
             "http://10.1.9.9:9093/progress",
         )
-        world.downloads.reports = {target.uid: HALF}
+        world.downloads.said = {target.uid: HALF}
         await world.settle()
         assert cache_status(world) == ModelCache(
             phase="Downloading",
@@ -325,11 +325,11 @@ class TestProgress:
         cached_pool(world)
         await world.settle()
         pod = start_download(world, jobs(world)[0])
-        world.downloads.reports = {pod["metadata"]["uid"]: HALF}
+        world.downloads.said = {pod["metadata"]["uid"]: HALF}
         await world.settle()
         finish(world, jobs(world)[0])
         set_pod_status(world.kube, pod, containerStatuses=[])
-        world.downloads.reports = {}
+        world.downloads.said = {}
         await world.settle()
         assert cache_status(world) == ModelCache(phase="Cached", bytes=10_000, total_bytes=10_000)
         assert world.condition(names.MODELS_CACHED) == ("True", "ModelsCached")
@@ -428,7 +428,7 @@ class TestTrouble:
         set_pod_status(world.kube, pod, containerStatuses=[again])
         await world.settle()
         assert world.condition(names.MODELS_CACHED) == ("False", "HubUnreachable")
-        world.downloads.reports = {pod["metadata"]["uid"]: HALF}
+        world.downloads.said = {pod["metadata"]["uid"]: HALF}
         await world.settle()
         assert world.condition(names.MODELS_CACHED) == ("False", "Downloading")
 

@@ -54,7 +54,7 @@ def target(engine: StubEngine, role: Role = "llm", incarnation: str = "1") -> Ta
 
 
 def report(prober: Prober, wanted: Target) -> Report | None:
-    return prober.reports.get(wanted.key)
+    return prober.reports(KEY).get(wanted.key)
 
 
 def is_ready(prober: Prober, wanted: Target) -> bool:
@@ -212,7 +212,7 @@ async def test_engine_that_is_no_target_is_left_alone(prober: Prober, engine: St
     prober.track(KEY, [target(engine)])
     await until(lambda: is_ready(prober, target(engine)))
     prober.track(KEY, [])
-    assert prober.reports == {}
+    assert prober.reports(KEY) == {}
     await prober.close()
     count = len(engine.requests)
     await asyncio.sleep(0)
@@ -224,7 +224,7 @@ async def test_new_incarnation_starts_from_nothing(prober: Prober, engine: StubE
     await until(lambda: is_ready(prober, target(engine)))
     again = target(engine, incarnation="2")
     prober.track(KEY, [again])
-    assert prober.reports == {}
+    assert prober.reports(KEY) == {}
     await until(lambda: is_ready(prober, again))
 
 

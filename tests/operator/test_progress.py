@@ -1,10 +1,9 @@
-"""Asking downloads how far they are, over a transport that answers as a test says."""
-
-from collections.abc import AsyncIterator
+"""Asking downloads how far they are, over HTTP that answers as a test says."""
 
 import httpx
 import pytest
 
+from engine_answers import PlayedEngines
 from operator_waiting import until
 from operator_world import KEY
 from pauses import Pauses
@@ -43,13 +42,12 @@ def download() -> Download:
 
 
 @pytest.fixture
-async def client(download: Download) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.MockTransport(download)) as client:
-        yield client
+def http(download: Download) -> PlayedEngines:
+    return PlayedEngines(download)
 
 
-async def test_an_answer_is_read(client: httpx.AsyncClient) -> None:
-    assert await ask_progress(client, TARGET.url) == ProgressReport(5, 10, 1, 5)
+async def test_an_answer_is_read(http: PlayedEngines) -> None:
+    assert await ask_progress(http, TARGET.url) == ProgressReport(5, 10, 1, 5)
 
 
 @pytest.mark.parametrize(
@@ -63,21 +61,19 @@ async def test_an_answer_is_read(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_what_does_not_tell_is_no_report(
-    client: httpx.AsyncClient, download: Download, answer: httpx.Response | Exception
+    http: PlayedEngines, download: Download, answer: httpx.Response | Exception
 ) -> None:
     download.answer = answer
-    assert await ask_progress(client, TARGET.url) is None
+    assert await ask_progress(http, TARGET.url) is None
 
 
-async def test_the_pool_is_woken_by_news_only(
-    client: httpx.AsyncClient, download: Download
-) -> None:
+async def test_the_pool_is_woken_by_news_only(http: PlayedEngines, download: Download) -> None:
     wakes: list[PoolKey] = []
     pauses = Pauses()
-    reader = ProgressReader(client, wakes.append, sleep=pauses.sleep)
+    reader = ProgressReader(http, wakes.append, sleep=pauses.sleep)
     reader.track(KEY, [TARGET])
     await until(lambda: len(pauses.asked_for) == 1)
-    assert reader.reports == {TARGET.uid: ProgressReport(5, 10, 1, 5)}
+    assert reader.reports(KEY) == {TARGET.uid: ProgressReport(5, 10, 1, 5)}
     assert (wakes, pauses.asked_for) == ([KEY], [PACE_S])
     pauses.end()
     await until(lambda: len(pauses.asked_for) == 2)
@@ -87,18 +83,18 @@ async def test_the_pool_is_woken_by_news_only(
     await until(lambda: len(pauses.asked_for) == 3)
     assert wakes == [KEY, KEY]
     reader.track(KEY, [])
-    assert reader.reports == {}
+    assert reader.reports(KEY) == {}
     await reader.close()
 
 
 async def test_one_that_does_not_know_its_size_yet_is_asked_more_often(
-    client: httpx.AsyncClient, download: Download
+    http: PlayedEngines, download: Download
 ) -> None:
     download.answer = httpx.ConnectError("refused")
     pauses = Pauses()
-    reader = ProgressReader(client, lambda _: None, sleep=pauses.sleep)
+    reader = ProgressReader(http, lambda _: None, sleep=pauses.sleep)
     reader.track(KEY, [TARGET])
     await until(lambda: len(pauses.asked_for) == 1)
     assert pauses.asked_for[0] < PACE_S
-    assert reader.reports == {}
+    assert reader.reports(KEY) == {}
     await reader.close()

@@ -543,7 +543,7 @@ class TestTroubleIsExplained:
         self, settled: World
     ) -> None:
         settled.kube.writes.clear()
-        settled.probes.reports = {}
+        settled.probes.found = {}
         await settled.reconcile()
         assert settled.kube.writes == []
         assert settled.condition(names.READY) == ("True", "AllReady")

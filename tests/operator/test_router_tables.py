@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
+from engine_answers import PlayedEngines
 from operator_waiting import until
 from operator_world import KEY
 from sagepool_crds.meta import PoolKey
@@ -58,10 +59,10 @@ def routers() -> Routers:
 
 @pytest.fixture
 async def tables(routers: Routers) -> AsyncIterator[RouterTables]:
-    async with httpx.AsyncClient(transport=httpx.MockTransport(routers.answer)) as client:
-        tables = RouterTables(client, routers.woken.append, sleep=routers.sleep)
-        yield tables
-        await tables.close()
+    http = PlayedEngines(routers.answer)
+    tables = RouterTables(http, routers.woken.append, sleep=routers.sleep)
+    yield tables
+    await tables.close()
 
 
 async def test_each_router_answers_for_itself(tables: RouterTables, routers: Routers) -> None:

@@ -38,7 +38,7 @@ async def running(
         settings,
         rng=Random(1),
         transport=httpx.MockTransport(answer),
-        engines=PlayedEngines(answer),
+        pods=PlayedEngines(answer),
     )
     operator.start()
     try:

@@ -77,8 +77,11 @@ class FakeProbes:
         self.results: dict[str, ProbeResult] = {}
         """By instance."""
         self.now = NOW
-        self.reports: dict[TargetKey, Report] = {}
+        self.found: dict[TargetKey, Report] = {}
         self.targets: dict[PoolKey, tuple[Target, ...]] = {}
+
+    def reports(self, pool: PoolKey) -> Mapping[TargetKey, Report]:
+        return self.found
 
     def track(self, pool: PoolKey, targets: Iterable[Target]) -> None:
         self.targets[pool] = tuple(targets)
@@ -90,9 +93,9 @@ class FakeProbes:
         for targets in self.targets.values():
             for target in targets:
                 result = self.results.get(target.instance, ready)
-                old = self.reports.get(target.key)
+                old = self.found.get(target.key)
                 found[target.key] = advance(old, result, self.now, tolerance=1)
-        self.reports = found
+        self.found = found
 
 
 class FakeProviders:
@@ -142,9 +145,12 @@ class FakeDownloads:
     """Downloads that say what a test says."""
 
     def __init__(self) -> None:
-        self.reports: dict[str, ProgressReport] = {}
+        self.said: dict[str, ProgressReport] = {}
         """By the uid of the download's pod."""
         self.asked: tuple[ProgressTarget, ...] = ()
+
+    def reports(self, pool: PoolKey) -> Mapping[str, ProgressReport]:
+        return self.said
 
     def track(self, pool: PoolKey, targets: Iterable[ProgressTarget]) -> None:
         self.asked = tuple(targets)
@@ -158,15 +164,18 @@ class FakeAdapters:
         """By adapter: why it is not loaded."""
         self.slow: set[str] = set()
         """Adapters that are still on their way."""
-        self.reports: dict[TargetKey, AdapterReport] = {}
+        self.said: dict[TargetKey, AdapterReport] = {}
         self.targets: tuple[AdapterTarget, ...] = ()
+
+    def reports(self, pool: PoolKey) -> Mapping[TargetKey, AdapterReport]:
+        return self.said
 
     def track(self, pool: PoolKey, targets: Iterable[AdapterTarget]) -> None:
         self.targets = tuple(targets)
 
     def load(self) -> None:
         """One round over all engines."""
-        self.reports = {target.key: self._report(target) for target in self.targets}
+        self.said = {target.key: self._report(target) for target in self.targets}
 
     def _report(self, target: AdapterTarget) -> AdapterReport:
         wanted = [name for name, _ in target.wanted]
@@ -239,7 +248,7 @@ class World:
 
     def _state(self) -> tuple[object, ...]:
         asked = dict(self.providers.asked)
-        return (self.kube.version, self.probes.reports, self.adapters.reports, asked)
+        return (self.kube.version, self.probes.found, self.adapters.said, asked)
 
     async def reconcile(self) -> float | None:
         """One reconcile of a new operator."""

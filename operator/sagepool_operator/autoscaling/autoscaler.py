@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sagepool_crds.meta import PoolKey
+from sagepool_engines.http import EngineHttp, NotAnsweredError
 from sagepool_operator.autoscaling.decision import (
     WARM_AFTER_S,
     Decision,
@@ -28,7 +28,6 @@ from sagepool_operator.router_pods import RouterPod
 
 _logger: Final = logging.getLogger(__name__)
 _INTERVAL_S: Final = 1.0
-_TIMEOUT_S: Final = 2.0
 _SILENT_LOOKS: Final = 10
 """In a row, before people are told."""
 
@@ -96,7 +95,7 @@ class Autoscaler:
     """Keeps a decision for each group whose number of engines is not what it should be.
 
     Args:
-        client: reaches the routers.
+        http: asks the routers.
         wake: called with a pool that has to be reconciled.
         now: the time, as conditions tell it.
         clock: seconds, monotonic.
@@ -105,14 +104,14 @@ class Autoscaler:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         wake: Callable[[PoolKey], None],
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client = client
+        self._http = http
         self._wake = wake
         self._now = now
         self._clock = clock
@@ -166,10 +165,9 @@ class Autoscaler:
 
     async def _ask(self, router: RouterPod) -> _Report | None:
         try:
-            answer = await self._client.get(f"{router.url}/admin/demand", timeout=_TIMEOUT_S)
-            answer.raise_for_status()
-            return _Report.model_validate_json(answer.content)
-        except (httpx.HTTPError, ValidationError):
+            answer = await self._http.get(f"{router.url}/admin/demand")
+            return _Report.model_validate_json(answer.body) if answer.status == 200 else None
+        except (NotAnsweredError, ValidationError):
             return None
 
     def _note_silent(

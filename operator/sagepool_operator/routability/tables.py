@@ -5,15 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sagepool_crds.meta import PoolKey
+from sagepool_engines.http import EngineHttp, NotAnsweredError
 from sagepool_operator.routability.answers import Answers, RouterAnswer
 from sagepool_operator.router_pods import RouterPod
 
 _INTERVAL_S: Final = 0.25
-_TIMEOUT_S: Final = 2.0
 
 
 class _Routable(BaseModel):
@@ -37,19 +36,19 @@ class RouterTables:
     """Keeps the last answer of each router of the pools that it follows.
 
     Args:
-        client: reaches the routers.
+        http: asks the routers.
         wake: called with a pool whose routers say something new.
         sleep: passes the time between two rounds.
     """
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        http: EngineHttp,
         wake: Callable[[PoolKey], None],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client = client
+        self._http = http
         self._wake = wake
         self._sleep = sleep
         self._pools: dict[PoolKey, _Followed] = {}
@@ -93,13 +92,12 @@ class RouterTables:
     async def _ask(self, router: RouterPod) -> RouterAnswer:
         url = f"{router.url}/admin/routable"
         try:
-            answer = await self._client.get(url, timeout=_TIMEOUT_S)
-            if answer.status_code != 200:
-                return RouterAnswer(error=f"{url} answers {answer.status_code}")
-            return RouterAnswer(_Routable.model_validate_json(answer.content).instances)
-        except httpx.TimeoutException:
-            return RouterAnswer(error=f"{url} does not answer in time")
-        except httpx.HTTPError as error:
-            return RouterAnswer(error=f"{url} cannot be reached: {error or type(error).__name__}")
+            answer = await self._http.get(url)
+            if answer.status != 200:
+                return RouterAnswer(error=f"{url} answers {answer.status}")
+            return RouterAnswer(_Routable.model_validate_json(answer.body).instances)
+        except NotAnsweredError as error:
+            what = "does not answer in time" if error.is_late else f"cannot be reached: {error}"
+            return RouterAnswer(error=f"{url} {what}")
         except ValidationError:
             return RouterAnswer(error=f"{url} does not answer as a router does")
