@@ -75,7 +75,7 @@ class Settings:
     works, and must be the only one."""
     lease_s: int = 10
     """LEASE_SECONDS: how long the others wait for a leader that has fallen silent."""
-    workers: int = 4
+    workers: int = 16
     """WORKERS: pools reconciled at the same time."""
     resync_s: float = 600.0
     """RESYNC_SECONDS: every pool is looked at again so often, though nothing seems to change."""

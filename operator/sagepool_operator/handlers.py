@@ -3,9 +3,10 @@
 kopf gives discovery of the kinds, login, watches that wake pools, signals, start, stop and the
 liveness endpoint. It does not give the cache: its index keeps objects that vanished while a watch
 was renewed (see cache.py), and its change handlers would put finalizers and annotations on users'
-objects. So only `on.event` handlers are registered, which put a pool's key into our queue and do
-nothing else. Our reflectors wake the queue too. That is on purpose: coalescing makes a second
-wake-up free, and a watch that has fallen silent on one side is covered by the other.
+objects. So there is one `on.event` handler, which puts a pool's key into our queue and does nothing
+else. Our reflectors wake the queue too, for pools and for all that belongs to them. A second wake
+for a pool is free, and a watch of pools that has fallen silent on one side is covered by the other;
+a second copy of every instance and Deployment would not be free.
 """
 
 import asyncio
@@ -16,10 +17,8 @@ from typing import Any, Final
 
 import kopf
 
-from sagepool_crds import names
 from sagepool_crds.meta import PoolKey
-from sagepool_kube.api import DEPLOYMENTS, INSTANCES, POOLS, Kind
-from sagepool_operator.cache import pool_of
+from sagepool_kube.api import POOLS
 from sagepool_operator.config import Settings
 from sagepool_operator.errors import OperatorError
 from sagepool_operator.runtime import Operator
@@ -107,17 +106,12 @@ def build_registry(lifecycle: Lifecycle) -> kopf.OperatorRegistry:
         except OperatorError as error:
             raise kopf.PermanentError(str(error)) from error  # answered with 500
 
-    for kind in (POOLS, INSTANCES, DEPLOYMENTS):
-        _wake_on_events(registry, kind, lifecycle)
+    # The group is named, or kopf would ask every group for the kind.
+    @kopf.on.event(POOLS.group, POOLS.version, POOLS.plural, id="wake", registry=registry)
+    async def wake(namespace: str | None, name: str, **_: Any) -> None:
+        lifecycle.wake(PoolKey(namespace or "", name))
+
     return registry
-
-
-def _wake_on_events(registry: kopf.OperatorRegistry, kind: Kind, lifecycle: Lifecycle) -> None:
-    @kopf.on.event(*_selector(kind), id=f"wake-{kind.plural}", registry=registry)
-    async def wake(body: kopf.Body, **_: Any) -> None:
-        key = pool_of(kind, body)
-        if key is not None:
-            lifecycle.wake(key)
 
 
 def build_kopf_settings() -> kopf.OperatorSettings:
@@ -126,7 +120,6 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = EndlessBackoff()
     settings.watching.server_timeout = _SERVER_TIMEOUT_S
     settings.watching.client_timeout = _CLIENT_TIMEOUT_S
-    settings.watching.label_selectors[_selector(DEPLOYMENTS)] = names.POOL_LABEL
     settings.peering.standalone = True
     settings.posting.enabled = False
     # Without scanning no right to list namespaces and CustomResourceDefinitions is needed.
@@ -149,8 +142,3 @@ async def serve(make: Callable[[], Operator], settings: Settings, stop_flag: asy
         liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
         stop_flag=stop_flag,
     )
-
-
-def _selector(kind: Kind) -> tuple[str, str, str]:
-    """Group, version and plural: a kind without its group would have kopf ask every group."""
-    return (kind.group, kind.version, kind.plural)

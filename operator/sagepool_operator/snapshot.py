@@ -61,12 +61,8 @@ class SeenInstance:
 
     obj: Object
     instance: InferenceInstance
-
-    @property
-    def pod_uid(self) -> str:
-        """The uid of the pod that it was made for; empty when a person wrote it."""
-        owners = self.obj["metadata"].get("ownerReferences") or ()
-        return next((str(o["uid"]) for o in owners if o["kind"] == "Pod"), "")
+    pod_uid: str
+    """The uid of the pod that it was made for; empty when a person wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +205,17 @@ async def observe(
 def _read_instances(objects: Iterable[Object]) -> Iterable[SeenInstance]:
     for obj in sorted(objects, key=lambda o: str(o["metadata"]["name"])):
         try:
-            yield SeenInstance(obj, InferenceInstance.from_object(obj))
+            yield SeenInstance(obj, InferenceInstance.from_object(obj), _pod_uid(obj))
         except ValidationError as error:
             _logger.error(
                 "cannot read an instance; install the CustomResourceDefinitions of this version",
                 extra={"instance": obj["metadata"]["name"], "error": _brief(error)},
             )
+
+
+def _pod_uid(obj: Object) -> str:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((str(o["uid"]) for o in owners if o["kind"] == "Pod"), "")
 
 
 def _brief(error: ValidationError) -> str:

@@ -27,11 +27,7 @@ async def lifecycle() -> Lifecycle:
 async def test_only_watching_handlers_are_registered(lifecycle: Lifecycle) -> None:
     """All others would put finalizers or annotations on users' objects."""
     registry = build_registry(lifecycle)
-    assert {h.id for h in registry._watching.get_all_handlers()} == {
-        "wake-inferencepools",
-        "wake-inferenceinstances",
-        "wake-deployments",
-    }
+    assert [h.id for h in registry._watching.get_all_handlers()] == ["wake"]
     assert not list(registry._changing.get_all_handlers())
     assert not list(registry._spawning.get_all_handlers())
     assert not list(registry._indexing.get_all_handlers())
