@@ -33,6 +33,10 @@ class NotServingError(Exception):
     """Nothing to send requests to; the message says what is there instead."""
 
 
+class KeyWantedError(NotServingError):
+    """A server that answers 401 or 403."""
+
+
 class _TeiInfo(BaseModel):
     """`/info` of Text Embeddings Inference 1.9 (`router/src/lib.rs`, Info)."""
 
@@ -72,7 +76,7 @@ async def ask_what_is_served(endpoint: Endpoint) -> Served:
 async def _list_models(client: httpx.AsyncClient, base_url: str) -> list[WireModel] | Served:
     answer = await client.get(f"{base_url}/models")
     if answer.status_code in (401, 403):
-        raise NotServingError("wants an API key: set SAGEPOOL_API_KEY")
+        raise KeyWantedError("wants an API key: set SAGEPOOL_API_KEY")
     if answer.status_code == 404:
         info = _read(_TeiInfo, await client.get(urljoin(base_url, "/info")))
         if info is not None:

@@ -51,6 +51,7 @@ class KubeClient:
             connect_timeout_s: limit of reaching the server, for watches too.
             page_size: objects in one page of a list.
         """
+        self.configuration = configuration
         self._api = ApiClient(configuration)
         self._api.user_agent = user_agent
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_timeout_s)

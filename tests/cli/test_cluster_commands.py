@@ -1,7 +1,6 @@
 """`sage pool` and `sage instance` against a real API server; the operator is away."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import yaml
 
 from crd_objects import instance_object, pool_object
 from kubectl import Kubectl
-from sage_command import Ended, Sage, terminal, write_pool
+from sage_command import Ended, Sage, terminal
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -270,43 +269,17 @@ def test_the_kubeconfig_s_namespace_is_the_default(
     assert "rag" in there.run("pool", "list").out
 
 
-FORWARD = """#!/bin/sh
-echo "$@" > {seen}
-{does}
-"""
-
-
-def forwarding(sage: Sage, folder: Path, does: str) -> Sage:
-    """The command with a kubectl that only forwards: the tools' own needs a kubelet."""
-    programs = folder / "bin"
-    programs.mkdir()
-    (programs / "kubectl").write_text(FORWARD.format(seen=folder / "seen", does=does))
-    (programs / "kubectl").chmod(0o755)
-    return Sage(sage.home, {"PATH": f"{programs}:{os.environ['PATH']}"})
-
-
-def test_chat_reaches_a_cluster_s_pool_through_kubectl(
-    sage: Sage, run: Run, namespace: Kubectl, file: Path, tmp_path: Path
+@pytest.mark.parametrize("command", ["chat", "embed"])
+def test_a_pool_that_cannot_be_reached_says_why(
+    sage: Sage, run: Run, namespace: Kubectl, file: Path, command: str
 ) -> None:
-    run(f"pool apply -f {file}")
     there = (f"--kubeconfig={namespace.kubeconfig}", f"--namespace={namespace.namespace}")
-    with sage.pool(write_pool(tmp_path / "here")) as port:
-        does = f"echo 'Forwarding from 127.0.0.1:{port} -> 8000'; exec sleep 60"
-        forwarded = forwarding(sage, tmp_path, does)
-        ended = forwarded.run("chat", "Hello", "--max-tokens=2", "--pool=rag", *there)
-    assert (ended.code, len(ended.out.split()), ended.err) == (0, 2, "")
-    assert (tmp_path / "seen").read_text() == (
-        f"port-forward --namespace={namespace.namespace} --kubeconfig={namespace.kubeconfig} "
-        "service/rag-router :80\n"
-    )
-
-
-def test_a_pool_that_cannot_be_reached_says_what_kubectl_says(
-    sage: Sage, run: Run, namespace: Kubectl, file: Path, tmp_path: Path
-) -> None:
+    absent = sage.run(command, "--pool=rag", *there, stdin="text")
+    assert (absent.code, absent.out) == (3, "")
+    assert absent.err.startswith("sage: no InferencePool rag in namespace ")
     run(f"pool apply -f {file}")
-    there = (f"--kubeconfig={namespace.kubeconfig}", f"--namespace={namespace.namespace}")
-    forwarded = forwarding(sage, tmp_path, "echo 'error: no pod runs' >&2; exit 1")
-    ended = forwarded.run("embed", "--pool=rag", *there, stdin="text")
-    assert (ended.code, ended.out) == (1, "")
-    assert "the router of pool rag cannot be reached: kubectl says error: no pod runs" in ended.err
+    unseen = sage.run(command, "--pool=rag", *there, stdin="text")
+    assert (unseen.code, unseen.out) == (1, "")
+    assert "the router of pool rag cannot be reached: get services" in unseen.err
+    assert unseen.err.endswith("see `sage pool get rag`\n")
+    assert unseen.err.count("\n") == 1

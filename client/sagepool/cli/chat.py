@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
-from sagepool.cli.servers import BaseUrl, ClusterPool, open_client
+from sagepool.cli.servers import ApiKey, BaseUrl, ClusterPool, open_client
 from sagepool.cli.texts import decode
 from sagepool.laptop.errors import WrongUse
 
@@ -27,6 +27,7 @@ def chat(
     temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each answer.")] = None,
     base_url: BaseUrl = "",
+    api_key: ApiKey = "",
     pool: ClusterPool = "",
     namespace: NamespaceOption = "",
     kubeconfig: KubeconfigOption = "",
@@ -42,7 +43,7 @@ def chat(
         question = decode(sys.stdin.buffer.read(), "standard input").strip()
         if not question:
             raise WrongUse("there is no question: give one, or write it to standard input")
-    with open_client(base_url, pool, namespace, kubeconfig) as client:
+    with open_client(base_url, api_key, pool, namespace, kubeconfig) as client:
         conversation = _Conversation(client, model, system, temperature, max_tokens)
         if is_conversation:
             conversation.hold()
@@ -73,7 +74,7 @@ class _Conversation:
 
     def hold(self) -> None:
         """Ask and answer until the person leaves."""
-        from sagepool.errors import SagepoolError
+        from sagepool.errors import AuthenticationError, SagepoolError
 
         print(_HINT, file=sys.stderr)
         while True:
@@ -91,6 +92,8 @@ class _Conversation:
                     self.ask(question)
                 except KeyboardInterrupt:
                     print("\n(stopped)", file=sys.stderr)
+                except AuthenticationError:
+                    raise  # the next question would not get in either
                 except SagepoolError as error:
                     print(f"sage: {error}", file=sys.stderr)
 

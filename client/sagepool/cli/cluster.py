@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,8 @@ import typer
 from sagepool.laptop.errors import CommandError, NothingFound, WrongUse
 
 if TYPE_CHECKING:
-    from sagepool_kube.api import Kind, KubeApi, Object
+    from sagepool_kube.api import Kind, Object
+    from sagepool_kube.client import KubeClient
 
 T = TypeVar("T")
 
@@ -34,7 +36,7 @@ Json: TypeAlias = Mapping[str, Any]
 class Target:
     """A cluster and a namespace in it."""
 
-    api: "KubeApi"
+    api: "KubeClient"
     namespace: str
 
     async def get(self, kind: "Kind", name: str) -> "Object":
@@ -87,6 +89,17 @@ def in_cluster(
 
 
 async def _connected(work: Callable[[Target], Awaitable[T]], namespace: str, kubeconfig: str) -> T:
+    async with connect(namespace, kubeconfig) as target:
+        return await work(target)
+
+
+@asynccontextmanager
+async def connect(namespace: str = "", kubeconfig: str = "") -> AsyncGenerator[Target]:
+    """The cluster, while inside.
+
+    Raises:
+        CommandError: the cluster cannot be reached or refuses; the message is its own.
+    """
     from sagepool_kube.auth import current_namespace, load_configuration
     from sagepool_kube.client import KubeClient
     from sagepool_kube.errors import Conflict, Invalid, KubeError, NotFound
@@ -96,7 +109,7 @@ async def _connected(work: Callable[[Target], Awaitable[T]], namespace: str, kub
         configuration = await load_configuration(os.environ, kubeconfig=path)
         space = namespace or current_namespace(os.environ, kubeconfig=path)
         async with KubeClient(configuration, user_agent="sage") as api:
-            return await work(Target(api, space))
+            yield Target(api, space)
     except Invalid as error:
         raise WrongUse(str(error)) from error
     except NotFound as error:

@@ -1,5 +1,6 @@
 """`sage doctor`: what is here, what is not, and what to do."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -136,10 +137,32 @@ def _cluster(namespace: str, kubeconfig: str) -> Iterator[Finding]:
         name = f"pool {pool['metadata']['name']}"
         if ready.get("status") == "True":
             yield Finding(name, "ok", str(pool.get("status", {}).get("endpoint", "ready")))
+            yield _router(pool["metadata"]["name"], space, kubeconfig)
         elif ready:
             yield Finding(name, "wrong", f"{ready['reason']}: {ready['message']}")
         else:
             yield Finding(name, "wrong", "no operator has seen it: is sagepool's operator running?")
+
+
+def _router(pool: str, namespace: str, kubeconfig: str) -> Finding:
+    """Whether a pool's router lets this user in, asked as `sage chat --pool` asks it."""
+    from sagepool.cli.servers import forwarded, pool_key
+    from sagepool.endpoints import Endpoint
+    from sagepool.probes import KeyWantedError, NotServingError, ask_what_is_served
+
+    name, key = f"router of pool {pool}", pool_key()
+    try:
+        with forwarded(pool, namespace, kubeconfig) as server:
+            try:
+                served = asyncio.run(ask_what_is_served(Endpoint(server.address, key or None)))
+                return Finding(name, "ok", f"lets you in; serves {served}")
+            except KeyWantedError:
+                verdict: Verdict = "wrong" if key else "absent"
+                return Finding(name, verdict, str(server.wants_key(is_given=bool(key))))
+            except NotServingError as error:
+                return Finding(name, "wrong", str(error))
+    except CommandError as error:
+        return Finding(name, "wrong", str(error).split("; see `")[0])
 
 
 def _clients() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
-from sagepool.cli.servers import BaseUrl, ClusterPool, open_client
+from sagepool.cli.servers import ApiKey, BaseUrl, ClusterPool, open_client
 from sagepool.cli.texts import decode
 from sagepool.laptop.errors import NothingFound, WrongUse
 
@@ -39,6 +39,7 @@ def embed(
     batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts in a call.")] = 32,
     with_text: Annotated[bool, typer.Option(help="Write the text beside its vector.")] = True,
     base_url: BaseUrl = "",
+    api_key: ApiKey = "",
     pool: ClusterPool = "",
     namespace: NamespaceOption = "",
     kubeconfig: KubeconfigOption = "",
@@ -54,7 +55,7 @@ def embed(
             raise NothingFound(f"there is no file {path}")
     items = _items(paths)
     with (
-        open_client(base_url, pool, namespace, kubeconfig) as client,
+        open_client(base_url, api_key, pool, namespace, kubeconfig) as client,
         _progress(paths) as advance,
     ):
         for item, vector in _embedded(

@@ -2,26 +2,25 @@
 
 import contextlib
 import os
-import re
-import select
-import subprocess
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sagepool.cli import places
-from sagepool.cli.cluster import Target, in_cluster
+from sagepool.cli.cluster import connect
 from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
     from sagepool import UnifiedInferenceClient
+    from sagepool_kube.errors import KubeError
 
-_FORWARD_LIMIT_S: Final = 20.0
-_STOP_LIMIT_S: Final = 5.0
-_FORWARDED: Final = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 _KEY_VARIABLE: Final = "SAGE_UNIFIED_API_KEY"
+_POOL_KEY_VARIABLE: Final = "SAGEPOOL_API_KEY"
+"""For routers only: it is never sent to an address that was given."""
+_WAYS: Final = f"with --api-key or {_KEY_VARIABLE}"
 
 BaseUrl = Annotated[
     str, typer.Option("--base-url", help="A server's address, with /v1.", show_default=False)
@@ -29,105 +28,145 @@ BaseUrl = Annotated[
 ClusterPool = Annotated[
     str, typer.Option("--pool", help="A pool of the cluster.", show_default=False)
 ]
+ApiKey = Annotated[
+    str,
+    typer.Option(
+        "--api-key",
+        help=f"The server's; {_KEY_VARIABLE} keeps it out of the list of processes.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a router or an engine answers."""
+
+    name: str
+    """For messages."""
+    address: str
+    """With /v1."""
+    keys: str = ""
+    """Where its API keys are kept, for messages; empty: not known."""
+
+    def wants_key(self, is_given: bool) -> WrongUse:
+        """What to say when it answers 401."""
+        wants = "does not take this API key" if is_given else "wants an API key"
+        one = f"one of {self.keys}" if self.keys else "one"
+        return WrongUse(f"{self.name} {wants}: give {one} {_WAYS}")
 
 
 @contextlib.contextmanager
 def open_client(
-    base_url: str, pool: str, namespace: str, kubeconfig: str
+    base_url: str, api_key: str, pool: str, namespace: str, kubeconfig: str
 ) -> "Iterator[UnifiedInferenceClient]":
     """A client for the address, else the cluster's pool, else the pool that runs here, else what
-    is found (`UnifiedInferenceClient.create_auto`). The key is SAGE_UNIFIED_API_KEY.
+    is found (`UnifiedInferenceClient.create_auto`).
 
     Raises:
-        WrongUse: two are named, or several run here.
+        WrongUse: two are named, or several run here, or the server wants another API key.
         CommandError: the pool cannot be reached.
     """
     from sagepool import UnifiedInferenceClient
+    from sagepool.detection import detect
+    from sagepool.errors import AuthenticationError
 
     if base_url and pool:
         raise WrongUse("give --base-url or --pool, not both")
-    key = os.environ.get(_KEY_VARIABLE)
+    key = api_key or os.environ.get(_KEY_VARIABLE, "")
     with contextlib.ExitStack() as stack:
-        address = base_url
-        if pool:
-            address = stack.enter_context(forwarded(pool, namespace, kubeconfig))
-        elif not base_url:
-            address = _address_here()
-        if address:
-            client = UnifiedInferenceClient.create(address, api_key=key)
+        if base_url:
+            server = Server(base_url, base_url)
         else:
-            client = UnifiedInferenceClient.create_auto()
-        yield stack.enter_context(client)
+            key = api_key or pool_key()
+            server = (
+                stack.enter_context(forwarded(pool, namespace, kubeconfig))
+                if pool
+                else _server_here()
+            )
+        if server.address:
+            client = UnifiedInferenceClient.create(server.address, api_key=key or None)
+        else:
+            given = {_KEY_VARIABLE: api_key, _POOL_KEY_VARIABLE: api_key} if api_key else {}
+            found = detect({**os.environ, **given})
+            client = UnifiedInferenceClient(found.endpoints(), {}, found)
+        try:
+            yield stack.enter_context(client)
+        except AuthenticationError as error:
+            raise server.wants_key(is_given=bool(key)) from error
 
 
-def _address_here() -> str:
-    """The pool that runs on this machine; empty when none does, or the environment names one."""
+def pool_key() -> str:
+    """The API key for routers that the environment has; empty when it has none."""
+    return os.environ.get(_KEY_VARIABLE, "") or os.environ.get(_POOL_KEY_VARIABLE, "")
+
+
+def _server_here() -> Server:
+    """The pool that runs on this machine; without an address when none does, or the environment
+    names a server."""
+    nothing = Server("the server", "")
     if any(name.startswith("SAGE_") and name.endswith("_BASE_URL") for name in os.environ):
-        return ""
+        return nothing
     running = [status for status in places.statuses("pool", "") if status.parts]
     if len(running) > 1:
         listed = ", ".join(f"{status.address}/v1 ({status.name})" for status in running)
         raise WrongUse(f"several pools run here: choose one with --base-url: {listed}")
-    return f"{running[0].address}/v1" if running else ""
+    if not running:
+        return nothing
+    keys = f"{places.home().secrets}, in the folder that router.auth.apiKeysSecret names"
+    return Server(f"pool {running[0].name} here", f"{running[0].address}/v1", keys)
 
 
 @contextlib.contextmanager
-def forwarded(pool: str, namespace: str, kubeconfig: str) -> Iterator[str]:
-    """The address of a cluster's pool on this machine, while inside; kubectl forwards it.
+def forwarded(pool: str, namespace: str, kubeconfig: str) -> Iterator[Server]:
+    """The router of a cluster's pool at a port of this machine, while inside.
 
     Raises:
         CommandError: it cannot be reached.
     """
-    from sagepool.laptop.programs import require_program
+    from anyio.from_thread import start_blocking_portal
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_forwarded(pool, namespace, kubeconfig)) as server,
+    ):
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def _forwarded(pool: str, namespace: str, kubeconfig: str) -> AsyncGenerator[Server]:
     from sagepool_crds import names
     from sagepool_kube.api import POOLS
+    from sagepool_kube.errors import KubeError
+    from sagepool_kube.forwarding import forward_service
 
-    kubectl = require_program("kubectl", "--pool")
-
-    async def find(target: Target) -> tuple[str, int]:
+    async with connect(namespace, kubeconfig) as target:
         found = await target.get(POOLS, pool)
-        return target.namespace, int(found["spec"]["router"]["service"]["port"])
-
-    space, port = in_cluster(find, namespace, kubeconfig)
-    command = [
-        kubectl,
-        "port-forward",
-        f"--namespace={space}",
-        *([f"--kubeconfig={kubeconfig}"] if kubeconfig else []),
-        f"service/{names.router_name(pool)}",
-        f":{port}",
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as process:
-        try:
-            yield f"http://127.0.0.1:{_read_port(process, pool)}/v1"
-        finally:
-            process.terminate()
+        secret = found["spec"]["router"].get("auth", {}).get("apiKeysSecret", "")
+        keys = f"Secret {secret} of namespace {target.namespace}" if secret else ""
+        way = forward_service(
+            target.api, target.namespace, names.router_name(pool), on_failure=_Breaks(pool)
+        )
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                process.wait(_STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+                port = await stack.enter_async_context(way)
+            except KubeError as error:
+                raise CommandError(
+                    f"the router of pool {pool} cannot be reached: {error}; see "
+                    f"`sage pool get {pool}`"
+                ) from error
+            yield Server(f"the router of pool {pool}", f"http://127.0.0.1:{port}/v1", keys)
 
 
-def _read_port(process: subprocess.Popen[bytes], pool: str) -> int:
-    """The port that kubectl says it listens on."""
-    said = b""
-    until = time.monotonic() + _FORWARD_LIMIT_S
-    if process.stdout is None:
-        raise CommandError("kubectl has no output")
-    descriptor = process.stdout.fileno()
-    while (left_s := until - time.monotonic()) > 0:
-        if select.select([descriptor], [], [], left_s)[0]:
-            chunk = os.read(descriptor, 4096)
-            said += chunk
-            found = _FORWARDED.search(said.decode(errors="replace"))
-            if found is not None:
-                return int(found[1])
-            if not chunk:
-                break
-    words = " ".join(said.decode(errors="replace").split()) or "nothing in time"
-    raise CommandError(
-        f"the router of pool {pool} cannot be reached: kubectl says {words[:300]}; see "
-        f"`sage pool get {pool}`"
-    )
+class _Breaks:
+    """Says once why the way to a router broke: the client sees only a connection that ends."""
+
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._last = ""
+
+    def __call__(self, error: "KubeError") -> None:
+        sentence = f"sage: the way to the router of pool {self._pool} broke: {error}"
+        if sentence != self._last:
+            self._last = sentence
+            print(sentence, file=sys.stderr)
