@@ -1,12 +1,17 @@
 """A pool file is taken whole or refused with a sentence that says where and why."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import yaml
 
 from crd_objects import pool_object
+from crd_pod_rules import POD_RULES
+from crd_rules import RULES, Rule
 from router_app_objects import named_instance
+from sagepool_crds.admission import Refused, admit
 from sagepool_crds.meta import PoolKey
 from sagepool_router.sources.document import DocumentError, read_document
 
@@ -59,10 +64,13 @@ def broken_url() -> dict[str, Any]:
         (dump({"apiVersion": "v1", "kind": "Pod"}), "it holds Pod of v1: only InferencePool"),
         (dump(pool_object(), other_pool()), "several pools (default/rag, default/other)"),
         (dump(pool_object(), pool_object()), "two InferencePools have the same name"),
-        (dump(pool_object(groups=[])), "InferencePool rag: spec.groups"),
-        (dump(pool_object(), named_instance("a", engine="gpt")), "InferenceInstance a: spec.eng"),
-        (dump(pool_object(), broken_url()), "InferenceInstance a: spec.endpoints.0.url"),
-        (dump(pool_object(replica=2)), "InferencePool rag: replica"),
+        (dump(pool_object(groups=[])), 'InferencePool.sagepool.dev "rag" is invalid: spec.groups'),
+        (
+            dump(pool_object(), named_instance("a", engine="gpt")),
+            'InferenceInstance.sagepool.dev "a" is invalid: spec.eng',
+        ),
+        (dump(pool_object(), broken_url()), '"a" is invalid: spec.endpoints[0].url'),
+        (dump(pool_object(replica=2)), 'strict decoding error: unknown field "spec.replica"'),
         (dump(pool_object(), named_instance("a"), named_instance("a")), "two InferenceInstances"),
         (dump(pool_object(), named_instance("a", poolRef="x")), "belongs to pool default/x"),
         (
@@ -90,3 +98,36 @@ def test_values_of_a_broken_object_are_not_told():
     with pytest.raises(DocumentError) as caught:
         read_document(dump(secret), None)
     assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rule", [*RULES, *POD_RULES], ids=lambda r: r.says[:40] + "|" + r.names)
+def test_what_an_api_server_refuses_is_refused_in_its_words(rule: Rule):
+    with pytest.raises(Refused) as server:
+        admit(rule.bad)
+    with pytest.raises(DocumentError) as file:
+        read_document(dump(rule.bad), None)
+    assert str(file.value) == str(server.value)
+    assert rule.says in str(file.value)
+
+
+SEEN = """
+import sys
+import sagepool_router.serve, sagepool_router.sources.kubernetes
+from sagepool_router.sources.document import read_document
+assert "cel.cel" not in sys.modules
+read_document(sys.stdin.read(), None)
+asked = ("cel.cel", "prompt_toolkit", "sagepool_crds.schema")
+print([name for name in asked if name in sys.modules])
+"""
+
+
+def test_reading_a_file_loads_the_rules_evaluator_and_nothing_around_it():
+    done = subprocess.run(
+        [sys.executable, "-c", SEEN],
+        input=dump(pool_object()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "['cel.cel']\n"

@@ -2,17 +2,19 @@
 
 What runs without a cluster (the command line, a pool on this machine) takes and refuses the very
 files that a cluster takes and refuses. The CRD's own schema and rules are evaluated; nothing is
-written down twice. Pure.
+written down twice. The schemas lie beside this module, generated: to build them of the models takes
+a tenth of the CPU of a router's start, to read them a thousandth.
 """
 
+import json
 from collections.abc import Mapping
 from functools import cache
+from importlib import resources
 from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.admission.problem import Problem, Refused
 from sagepool_crds.admission.structure import check_name, find_problems, with_defaults
-from sagepool_crds.crd import build_crds
 
 __all__ = ["Problem", "Refused", "admit"]
 
@@ -54,8 +56,8 @@ def admit(obj: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> di
 
 @cache
 def _schema(kind: str) -> dict[str, Any]:
-    version = build_crds()[_PLURALS[kind]]["spec"]["versions"][0]
-    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+    text = (resources.files(__name__) / f"{_PLURALS[kind]}.json").read_text()
+    schema: dict[str, Any] = json.loads(text)
     return schema
 
 

@@ -1,4 +1,4 @@
-"""A pool and its instances in one YAML file. Pure."""
+"""A pool and its instances in one YAML file, read as an API server reads them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 
 from sagepool_crds import names
+from sagepool_crds.admission import Refused, admit
 from sagepool_crds.instance import InferenceInstance
 from sagepool_crds.meta import PoolKey
 from sagepool_crds.pool import InferencePool
@@ -36,8 +37,8 @@ def read_document(text: str | bytes, key: PoolKey | None) -> Document:
         key: which pool; needed only when the file holds several.
 
     Raises:
-        DocumentError: it is not YAML, an object breaks the schema, a name comes twice, or the
-            pool is not there. The file is taken whole or not at all.
+        DocumentError: it is not YAML, an API server would refuse an object, a name comes twice,
+            or the pool is not there. The file is taken whole or not at all.
     """
     pools: list[InferencePool] = []
     instances: list[InferenceInstance] = []
@@ -80,8 +81,12 @@ def _read(obj: Mapping[str, Any]) -> InferencePool | InferenceInstance:
             f"it holds {kind} of {version}: only {names.POOL_KIND} and {names.INSTANCE_KIND} "
             f"of {names.API_VERSION} belong here"
         )
+    try:
+        admitted = admit(obj)
+    except Refused as refused:
+        raise DocumentError(str(refused)) from None
     read = read_pool if kind == names.POOL_KIND else read_instance
-    found = read(obj, is_manifest=True)
+    found = read(admitted)
     if isinstance(found, Unreadable):
         raise DocumentError(f"{found.kind} {found.name}: {found.reason}")
     if isinstance(found, InferenceInstance):
