@@ -4,8 +4,9 @@
 2. SAGE_UNIFIED_BASE_URL: one server for both kinds.
 3. SAGE_CHAT_BASE_URL, SAGE_EMBEDDING_BASE_URL: each for its own kind.
 4. In a cluster: the pool's router.
-5. This machine: 8001 and 8000, where LLMs are, and 8090 and 8080, where embeddings are.
-6. The cloud, if a key is set.
+5. The pools of this user that run on this machine (`sage inference start`), by their records.
+6. This machine: 8001 and 8000, where LLMs are, and 8090 and 8080, where embeddings are.
+7. The cloud, if a key is set.
 
 A kind that has a server is not looked for any more.
 """
@@ -13,6 +14,7 @@ A kind that has a server is not looked for any more.
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from sagepool.catalog import Served
 from sagepool.endpoints import Endpoint, Kind
 from sagepool.environment import PREFIX, Environment, Named
 from sagepool.errors import ConfigurationError, NothingFoundError
-from sagepool.probes import NotServingError, ask_what_is_served
+from sagepool.probes import KeyWantedError, NotServingError, ask_what_is_served
 
 _logger: Final = logging.getLogger("sagepool")
 
@@ -115,15 +117,16 @@ async def detect_async(
 
     Raises:
         ConfigurationError: a variable is wrong, or the cloud is forced without a key, or there
-            are several pools to choose from.
+            are several pools to choose from, or the one that runs here wants an API key.
     """
-    environment = Environment(os.environ if environ is None else environ)
-    search = _Search(environment, {"llm": llm_model, "embedding": embedding_model}, ask)
+    variables = os.environ if environ is None else environ
+    search = _Search(variables, {"llm": llm_model, "embedding": embedding_model}, ask)
     for look in (
         search.forced_cloud,
         search.unified,
         search.by_kind,
         search.cluster,
+        search.pools_here,
         search.this_machine,
         search.cloud,
     ):
@@ -156,9 +159,10 @@ class _Search:
     """Goes through the places; each takes what it finds for the kinds that still lack a server."""
 
     def __init__(
-        self, environment: Environment, models: Mapping[Kind, str | None], ask: Ask
+        self, variables: Mapping[str, str], models: Mapping[Kind, str | None], ask: Ask
     ) -> None:
-        self._environment = environment
+        self._variables = variables
+        self._environment = Environment(variables)
         self._models = models
         self._ask = ask
         self._found: dict[Kind, Endpoint] = {}
@@ -205,8 +209,50 @@ class _Search:
             return
         await self._choose_router(self._environment.linked_routers())
 
+    async def pools_here(self) -> None:
+        """5. The pools of this user that run on this machine."""
+        if sys.platform != "linux":
+            self._note("pools here", "pools run on Linux only")
+            return
+        from sagepool.laptop.running import find_running
+
+        folder, pools = find_running(self._variables)
+        if not pools:
+            self._note("pools here", f"none of {folder} runs")
+            return
+        key = self._environment.local_key
+        endpoints = [Endpoint(f"{pool.address}/v1", key) for pool in pools]
+        answers = await self._ask_all(endpoints)
+        chosen: dict[str, list[Kind]] = {pool.name: [] for pool in pools}
+        for kind in self.missing():
+            able = [
+                (pool, endpoint, served)
+                for pool, endpoint, served in zip(pools, endpoints, answers, strict=True)
+                if isinstance(served, Served) and served.model_for(kind, self._wanted(kind))
+            ]
+            if len(able) > 1:
+                listed = ", ".join(f"{pool.name} at {pool.address}" for pool, _, _ in able)
+                raise ConfigurationError(
+                    f"several pools run here ({listed}): set SAGE_UNIFIED_BASE_URL to the address "
+                    "of the one to use"
+                )
+            for pool, endpoint, served in able:
+                self._take(endpoint, served, kind)
+                chosen[pool.name].append(kind)
+        shut = [p for p, a in zip(pools, answers, strict=True) if isinstance(a, KeyWantedError)]
+        if shut and self.missing():
+            # Whose own pool runs does not mean another server, least of all a provider's.
+            raise ConfigurationError(
+                f"pool {shut[0].name} here ({shut[0].address}) wants "
+                f"{'another' if key else 'an'} API key: set SAGEPOOL_API_KEY to one of those in "
+                f"{folder / 'secrets'}"
+            )
+        for pool, answer in zip(pools, answers, strict=True):
+            told = f"{pool.address} {self._tell(answer)}"
+            self._note(f"pool {pool.name} here", told, *chosen[pool.name])
+
     async def this_machine(self) -> None:
-        """5. The usual ports of this machine, all asked at once."""
+        """6. The usual ports of this machine, all asked at once."""
         ports = [*PORTS["llm"], *PORTS["embedding"]]
         key = self._environment.local_key
         endpoints = {p: Endpoint(f"http://127.0.0.1:{p}/v1", key) for p in ports}
@@ -223,7 +269,7 @@ class _Search:
             self._note(f"127.0.0.1:{port}", self._tell(answer), *chosen[port])
 
     async def cloud(self) -> None:
-        """6. The cloud."""
+        """7. The cloud."""
         for kind in self.missing():
             named = self._environment.cloud(kind)
             if named is None:

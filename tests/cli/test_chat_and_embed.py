@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sage_command import PROGRAM, Sage, terminal, write_pool
+from sage_command import PROGRAM, Sage, free_port, terminal, write_pool
 
 pytestmark = pytest.mark.timeout(120)
+
+KEY = "sk-5f0c2a8e94d1b7360e9f"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,41 @@ def test_two_servers_are_one_too_many(sage: Sage) -> None:
     assert (ended.code, "not both" in ended.err) == (2, True)
 
 
+def test_two_pools_are_not_guessed_at(sage: Sage, tmp_path: Path) -> None:
+    second = tmp_path / "second.yaml"
+    port = free_port()
+    start = ("inference", "start", "-b", f"-f{write_pool(second, 'second')}", f"-p{port}")
+    assert sage.run(*start).code == 0
+    try:
+        ended = sage.run("chat", "Hello")
+        assert (ended.code, ended.out) == (2, "")
+        assert f"second at http://127.0.0.1:{port}" in ended.err
+        assert "set SAGE_UNIFIED_BASE_URL" in ended.err
+        named = sage.run("chat", "Hello", "--max-tokens=1", f"--base-url=http://127.0.0.1:{port}")
+        assert (named.code, named.err) == (0, "")
+    finally:
+        sage.run("inference", "stop", "second")
+
+
+def test_a_pool_that_wants_a_key_gets_it_by_option_or_variable(tmp_path: Path) -> None:
+    sage = Sage(tmp_path / "home")
+    keys = sage.home / "secrets" / "keys"
+    keys.mkdir(parents=True, mode=0o700)
+    (keys / "alice").write_text(KEY)
+    router = {"auth": {"apiKeysSecret": "keys"}}
+    with sage.pool(write_pool(tmp_path / "pool.yaml", router=router)) as port:
+        without = sage.run("chat", "Hello")
+        assert (without.code, without.out) == (2, "")
+        assert "wants an API key: set SAGEPOOL_API_KEY to one of those in" in without.err
+        assert str(sage.home / "secrets") in without.err
+        assert sage.run("chat", "Hello", f"--api-key={KEY}").code == 0
+        variable = Sage(sage.home, {"SAGEPOOL_API_KEY": KEY})
+        assert variable.run("embed", stdin="text").code == 0
+        at = f"--base-url=http://127.0.0.1:{port}/v1"
+        assert "wants an API key: give one with --api-key" in sage.run("chat", "Hello", at).err
+        assert sage.run("chat", "Hello", at, "--api-key=sk-bob").code == 2
+
+
 def test_a_bar_is_shown_on_a_terminal_when_vectors_go_elsewhere(sage: Sage, tmp_path: Path) -> None:
     file = tmp_path / "in.txt"
     file.write_text("one\ntwo\n")
@@ -155,6 +192,7 @@ def test_the_doctor_sees_the_pool_and_says_what_is_absent(sage: Sage, tmp_path: 
     ended = there.run("doctor", "-o", "json")
     found = {finding["check"]: finding for finding in json.loads(ended.out)}
     assert found["pool rag here"]["verdict"] == "ok"
+    assert "(pool rag here)" in found["clients"]["message"]
     assert found["sagepool-router"]["verdict"] == "ok"
     assert found["cluster"]["verdict"] == "absent"
     assert ended.code == 0

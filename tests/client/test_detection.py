@@ -1,8 +1,12 @@
 """The order of detection, and what it tells."""
 
 import asyncio
+import contextlib
+import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +16,8 @@ from sagepool.catalog import Served
 from sagepool.detection import ROUTER_OWNER, detect
 from sagepool.endpoints import Endpoint
 from sagepool.environment import CLOUD_URL
-from sagepool.probes import NotServingError
+from sagepool.laptop.home import Home
+from sagepool.probes import KeyWantedError, NotServingError
 
 CHAT = Served({"llm": ("chatty",)})
 EMBEDDING = Served({"embedding": ("embedder",)})
@@ -168,6 +173,90 @@ class TestThisMachine:
         found = look({}, {8090: TEI}, embedding_model="BAAI/bge-m3")
         assert found.embedding is not None
         assert found.embedding.model == "bge"
+
+
+class TestPoolsHere:
+    @pytest.fixture
+    def environ(self, tmp_path: Path) -> dict[str, str]:
+        return {"SAGE_HOME": str(tmp_path)}
+
+    @contextlib.contextmanager
+    def running(self, environ: Mapping[str, str], name: str, port: int) -> Iterator[None]:
+        """A place as a supervisor holds it."""
+        place = Home.of(environ).place("pool", name)
+        place.make()
+        place.record.write_text(json.dumps({"name": name, "address": f"http://127.0.0.1:{port}"}))
+        lock = place.lock()
+        assert lock is not None
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def test_a_pool_is_found_at_its_own_port_before_the_usual_ones(
+        self, environ: dict[str, str]
+    ) -> None:
+        with self.running(environ, "rag", 8123):
+            found = look(environ, {8123: BOTH, 8001: CHAT, 8000: BOTH})
+        assert chosen(found) == ("http://127.0.0.1:8123/v1", "http://127.0.0.1:8123/v1")
+        told = [" ".join(line.split()) for line in str(found).splitlines()]
+        assert told[-2] == (
+            "pool rag here http://127.0.0.1:8123 serves chatty (llm); embedder (embedding) "
+            "-> llm and embedding"
+        )
+
+    def test_what_it_does_not_serve_is_looked_for_further(self, environ: dict[str, str]) -> None:
+        with self.running(environ, "rag", 8123):
+            found = look(environ, {8123: CHAT, 8090: EMBEDDING})
+        assert chosen(found) == ("http://127.0.0.1:8123/v1", "http://127.0.0.1:8090/v1")
+
+    def test_two_pools_may_share_the_work(self, environ: dict[str, str]) -> None:
+        with self.running(environ, "a", 8123), self.running(environ, "b", 8124):
+            found = look(environ, {8123: CHAT, 8124: EMBEDDING})
+        assert chosen(found) == ("http://127.0.0.1:8123/v1", "http://127.0.0.1:8124/v1")
+
+    def test_two_that_serve_the_same_are_not_guessed_at(self, environ: dict[str, str]) -> None:
+        says = "a at http://127.0.0.1:8123, b at http://127.0.0.1:8124.*set SAGE_UNIFIED_BASE_URL"
+        with (
+            self.running(environ, "a", 8123),
+            self.running(environ, "b", 8124),
+            pytest.raises(sagepool.ConfigurationError, match=says),
+        ):
+            look(environ, {8123: BOTH, 8124: CHAT})
+
+    def test_a_model_chooses_between_two(self, environ: dict[str, str]) -> None:
+        with self.running(environ, "a", 8123), self.running(environ, "b", 8124):
+            served = {8123: Served({"llm": ("small",)}), 8124: Served({"llm": ("big",)})}
+            found = look(environ, served, llm_model="big")
+        assert chosen(found)[0] == "http://127.0.0.1:8124/v1"
+
+    def test_what_a_crash_has_left_is_not_asked(self, environ: dict[str, str]) -> None:
+        with self.running(environ, "rag", 8123):
+            pass
+        found = look(environ, {8123: BOTH})
+        assert chosen(found) == (None, None)
+        assert f"none of {environ['SAGE_HOME']} runs" in str(found)
+
+    @pytest.mark.parametrize("record", ["", "{", "[]", "{}", '{"address": null}'])
+    def test_a_record_that_is_none_is_passed_over(
+        self, environ: dict[str, str], record: str
+    ) -> None:
+        with self.running(environ, "rag", 8123):
+            Home.of(environ).place("pool", "rag").record.write_text(record)
+            assert chosen(look(environ, {8001: CHAT}))[0] == "http://127.0.0.1:8001/v1"
+
+    def test_one_that_wants_a_key_is_not_passed_over_for_a_provider(
+        self, environ: dict[str, str]
+    ) -> None:
+        async def ask(_endpoint: Endpoint) -> Served:
+            raise KeyWantedError("wants an API key")
+
+        says = r"pool rag here \(http://127.0.0.1:8123\) wants an API key: set SAGEPOOL_API_KEY"
+        with (
+            self.running(environ, "rag", 8123),
+            pytest.raises(sagepool.ConfigurationError, match=says),
+        ):
+            detect({**environ, "DASHSCOPE_API_KEY": "k"}, ask=ask)
 
 
 IN_A_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}

@@ -35,7 +35,7 @@ def chat(
     """Talk with a chat model; answers appear as they are made.
 
     In a pipe standard input is one question. The server is the one of --base-url or --pool, else
-    the pool that runs on this machine, else what is found.
+    what is found: `sage doctor` tells.
     """
     question = prompt
     is_conversation = not prompt and sys.stdin.isatty()

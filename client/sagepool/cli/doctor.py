@@ -146,11 +146,11 @@ def _cluster(namespace: str, kubeconfig: str) -> Iterator[Finding]:
 
 def _router(pool: str, namespace: str, kubeconfig: str) -> Finding:
     """Whether a pool's router lets this user in, asked as `sage chat --pool` asks it."""
-    from sagepool.cli.servers import forwarded, pool_key
+    from sagepool.cli.servers import forwarded, key_of
     from sagepool.endpoints import Endpoint
     from sagepool.probes import KeyWantedError, NotServingError, ask_what_is_served
 
-    name, key = f"router of pool {pool}", pool_key()
+    name, key = f"router of pool {pool}", key_of(os.environ)
     try:
         with forwarded(pool, namespace, kubeconfig) as server:
             try:

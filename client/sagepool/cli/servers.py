@@ -3,13 +3,12 @@
 import contextlib
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from sagepool.cli import places
 from sagepool.cli.cluster import connect
 from sagepool.laptop.errors import CommandError, WrongUse
 
@@ -60,12 +59,12 @@ class Server:
 def open_client(
     base_url: str, api_key: str, pool: str, namespace: str, kubeconfig: str
 ) -> "Iterator[UnifiedInferenceClient]":
-    """A client for the address, else the cluster's pool, else the pool that runs here, else what
-    is found (`UnifiedInferenceClient.create_auto`).
+    """A client for the address, else the cluster's pool, else what is found.
 
     Raises:
-        WrongUse: two are named, or several run here, or the server wants another API key.
+        WrongUse: two are named, or the server wants another API key.
         CommandError: the pool cannot be reached.
+        ConfigurationError: nothing is found, or several pools run here.
     """
     from sagepool import UnifiedInferenceClient
     from sagepool.detection import detect
@@ -73,22 +72,21 @@ def open_client(
 
     if base_url and pool:
         raise WrongUse("give --base-url or --pool, not both")
-    key = api_key or os.environ.get(_KEY_VARIABLE, "")
+    unified = os.environ.get(_KEY_VARIABLE, "")
+    for_pools = os.environ.get(_POOL_KEY_VARIABLE, "")
+    key = api_key or unified
     with contextlib.ExitStack() as stack:
-        if base_url:
-            server = Server(base_url, base_url)
-        else:
-            key = api_key or pool_key()
-            server = (
-                stack.enter_context(forwarded(pool, namespace, kubeconfig))
-                if pool
-                else _server_here()
-            )
-        if server.address:
+        if pool:
+            key = api_key or key_of(os.environ)
+            server = stack.enter_context(forwarded(pool, namespace, kubeconfig))
             client = UnifiedInferenceClient.create(server.address, api_key=key or None)
+        elif base_url:
+            server = Server(base_url, base_url)
+            client = UnifiedInferenceClient.create(base_url, api_key=key or None)
         else:
-            given = {_KEY_VARIABLE: api_key, _POOL_KEY_VARIABLE: api_key} if api_key else {}
-            found = detect({**os.environ, **given})
+            server = Server("the server", "")
+            keys = {_KEY_VARIABLE: key, _POOL_KEY_VARIABLE: api_key or for_pools or unified}
+            found = detect({**os.environ, **keys})
             client = UnifiedInferenceClient(found.endpoints(), {}, found)
         try:
             yield stack.enter_context(client)
@@ -96,25 +94,9 @@ def open_client(
             raise server.wants_key(is_given=bool(key)) from error
 
 
-def pool_key() -> str:
-    """The API key for routers that the environment has; empty when it has none."""
-    return os.environ.get(_KEY_VARIABLE, "") or os.environ.get(_POOL_KEY_VARIABLE, "")
-
-
-def _server_here() -> Server:
-    """The pool that runs on this machine; without an address when none does, or the environment
-    names a server."""
-    nothing = Server("the server", "")
-    if any(name.startswith("SAGE_") and name.endswith("_BASE_URL") for name in os.environ):
-        return nothing
-    running = [status for status in places.statuses("pool", "") if status.parts]
-    if len(running) > 1:
-        listed = ", ".join(f"{status.address}/v1 ({status.name})" for status in running)
-        raise WrongUse(f"several pools run here: choose one with --base-url: {listed}")
-    if not running:
-        return nothing
-    keys = f"{places.home().secrets}, in the folder that router.auth.apiKeysSecret names"
-    return Server(f"pool {running[0].name} here", f"{running[0].address}/v1", keys)
+def key_of(environ: Mapping[str, str]) -> str:
+    """The API key for a cluster's router that the environment has; empty when it has none."""
+    return environ.get(_KEY_VARIABLE, "") or environ.get(_POOL_KEY_VARIABLE, "")
 
 
 @contextlib.contextmanager
