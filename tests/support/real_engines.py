@@ -25,6 +25,17 @@ class Engines:
 
     python: Path
 
+    @property
+    def program(self) -> Path:
+        """The command `vllm`."""
+        return self.python.with_name("vllm")
+
+    @property
+    def packages(self) -> Path:
+        """The folder of what is installed."""
+        (folder,) = self.python.parents[1].glob("lib/python3.*/site-packages")
+        return folder
+
     def parse(self, commands: Sequence[Sequence[str]]) -> subprocess.CompletedProcess[str]:
         """Have vLLM's own parser read what follows `vllm serve`, each list on its own."""
         return subprocess.run(
