@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterable, Set
 from itertools import chain
+from random import Random
 from typing import Final
 
 from sagepool.laptop.errors import CommandError
@@ -28,13 +29,19 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def choose_port(taken: Set[int], preferred: Iterable[int] = ()) -> int:
+def choose_port(
+    taken: Set[int], preferred: Iterable[int] = (), *, rng: Random | None = None
+) -> int:
     """A free port of the loopback interface that is not among `taken`.
+
+    The search begins anywhere: two pools that start at the same time would else choose the same,
+    before either listens.
 
     Raises:
         CommandError: all are busy.
     """
-    for port in chain(preferred, range(_FIRST, _LAST + 1)):
+    begin = (rng or Random()).randint(_FIRST, _LAST)
+    for port in chain(preferred, range(begin, _LAST + 1), range(_FIRST, begin)):
         if port not in taken and is_free("127.0.0.1", port):
             return port
     raise CommandError(f"no port from {_FIRST} to {_LAST} is free: stop what listens there")
