@@ -23,6 +23,11 @@ def test_the_home_is_sage_home_or_below_the_user_s() -> None:
     assert Home.of({"HOME": "/h", "SAGE_HOME": "/s"}).folder == Path("/s")
 
 
+def test_a_home_is_named_from_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Home.of({"SAGE_HOME": "here"}).folder == tmp_path / "here"
+
+
 def test_folders_are_for_the_user_alone(home: Home) -> None:
     place = home.place("pool", "rag")
     place.make()

@@ -98,9 +98,11 @@ class Home:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Home":
-        """The home of this user, or the one that SAGE_HOME names."""
+        """The home of this user, or the one that SAGE_HOME names, from the root: a supervisor
+        leaves the folder that it was started in."""
         named = environ.get(VARIABLE)
-        return cls(Path(named) if named else Path(environ.get("HOME", "/")) / ".sage")
+        folder = Path(named) if named else Path(environ.get("HOME", "/")) / ".sage"
+        return cls(folder.absolute())
 
     @property
     def secrets(self) -> Path:
