@@ -1,10 +1,16 @@
 """Every wrong use ends in one sentence on standard error, and in an exit code."""
 
+import shlex
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from sage_command import Sage, write_pool
+import sage_command
+from sage_command import Ended, Sage, write_pool
+
+PROGRAM = shlex.join(sage_command.PROGRAM)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +74,28 @@ def test_debug_shows_where_an_error_came_from(sage: Sage, tmp_path: Path) -> Non
         assert ended.err.splitlines()[-1].startswith("sage: ")
 
 
+@pytest.mark.parametrize("group", [(), ("inference",), ("pool",)])
+def test_a_group_without_a_command_shows_what_there_is(sage: Sage, group: tuple[str, ...]) -> None:
+    ended = sage.run(*group)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"Usage: {' '.join(('sage', *group))} [OPTIONS] COMMAND")
+
+
+def test_the_version_is_the_package_s(sage: Sage) -> None:
+    ended = sage.run("--version")
+    assert (ended.code, ended.out) == (0, f"sage {version('sagepool')}\n")
+
+
+@pytest.mark.parametrize("words", ["inference config -f {}", "doctor -o json", "--help"])
+def test_output_that_has_no_room_is_one_sentence(sage: Sage, tmp_path: Path, words: str) -> None:
+    command = words.format(write_pool(tmp_path / "p"))
+    ended = shell(sage, f"{PROGRAM} {command} > /dev/full")
+    assert (ended.code, ended.err) == (
+        1,
+        "sage: the output cannot be written: no space left on device\n",
+    )
+
+
 def test_config_prints_what_a_cluster_would_store(sage: Sage, tmp_path: Path) -> None:
     ended = sage.run("inference", "config", f"-f{write_pool(tmp_path / 'p')}")
     assert ended.code == 0
@@ -75,11 +103,19 @@ def test_config_prints_what_a_cluster_would_store(sage: Sage, tmp_path: Path) ->
 
 
 def test_a_reader_that_leaves_is_no_error(sage: Sage, tmp_path: Path) -> None:
-    import subprocess
-    import sys
+    path = write_pool(tmp_path / "p")
+    assert shell(sage, f"{PROGRAM} inference config -f {path} | true").err == ""
 
+
+def test_standard_streams_may_be_closed(sage: Sage) -> None:
+    assert shell(sage, f"{PROGRAM} doctor -o json <&- >&- 2>&-").code == 0
+    assert shell(sage, f"{PROGRAM} inference status <&- >&-").err.startswith("sage: no pool runs")
+
+
+def shell(sage: Sage, command: str) -> Ended:
+    """What a shell makes of a command line."""
     done = subprocess.run(
-        f"{sys.executable} -m sagepool.cli inference config -f {write_pool(tmp_path / 'p')} | true",
+        command,
         shell=True,
         env=sage.env(),
         capture_output=True,
@@ -87,4 +123,4 @@ def test_a_reader_that_leaves_is_no_error(sage: Sage, tmp_path: Path) -> None:
         timeout=30,
         check=False,
     )
-    assert done.stderr == ""
+    return Ended(done.returncode, done.stdout, done.stderr)

@@ -24,10 +24,13 @@ def test_the_objects_have_the_cluster_s_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("groups: [", "is not YAML: "),
+        ("groups: [", "is not YAML: line 1, column 10: "),
         ("- a list", "document 1 is not an object"),
         ("kind: Pod\napiVersion: v1", "Pod of v1: write InferencePool or InferenceInstance"),
-        ("kind: InferencePool\nkind: InferencePool", "the key 'kind' comes twice"),
+        (
+            "kind: InferencePool\nkind: InferencePool",
+            "line 2, column 1: the key 'kind' comes twice",
+        ),
         (yaml.safe_dump(pool_object(source="cloud")), "spec.source: Invalid value: source cloud"),
         (yaml.safe_dump(pool_object(replica=1)), 'unknown field "spec.replica"'),
         ("\x00", "is not YAML: "),

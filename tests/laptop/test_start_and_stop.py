@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import openai
 import pytest
 
 from sage_command import (
+    PROGRAM,
     Sage,
     free_port,
     kill,
@@ -99,6 +102,20 @@ def test_a_second_start_is_refused(sage: Sage, pool_file: Path) -> None:
         assert pids_of(sage.status()) == pids
 
 
+def test_a_start_without_standard_streams_is_a_start_as_any(sage: Sage, pool_file: Path) -> None:
+    port = free_port()
+    words = [*PROGRAM, "inference", "start", "-b", f"-f{pool_file}", f"-p{port}"]
+    subprocess.run(
+        f"{shlex.join(words)} <&- >&- 2>&-", shell=True, env=sage.env(), timeout=60, check=True
+    )
+    try:
+        assert sage.status()["outcome"] == "ready"
+        second = sage.run("inference", "start", "-b", f"-f{pool_file}", f"-p{free_port()}")
+        assert "pool rag runs already" in second.err
+    finally:
+        assert sage.run("inference", "stop").code == 0
+
+
 def test_a_busy_port_is_said_before_anything_starts(sage: Sage, pool_file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -115,6 +132,8 @@ def test_two_pools_run_side_by_side_and_stop_alone(sage: Sage, tmp_path: Path) -
         assert f"port {port} is taken by your pool a" in busy.err
         unnamed = sage.run("inference", "stop")
         assert (unnamed.code, "name one of a, b" in unnamed.err) == (2, True)
+        logs = sage.run("inference", "logs")
+        assert (logs.code, "give --pool one of a, b" in logs.err) == (2, True)
         pids = pids_of(sage.status("a"))
         urls = [p["url"] for name in "ab" for p in sage.status(name)["parts"]]
         assert len(set(urls)) == len(urls)

@@ -1,10 +1,12 @@
 """The command line: `sage`, also installed as `sagepool`."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _open_standard_streams()
     try:
         import typer  # noqa: F401 - asked for first: `pip install sagepool` is the client alone
     except ImportError:
@@ -12,3 +14,14 @@ def main() -> None:
     from sagepool.cli.app import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Who starts us may have closed them (`>&-`, some daemons). Their numbers would go to the next
+    files that are opened, a pool's lock among them, and children take these for their streams."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))

@@ -4,6 +4,7 @@
 imported when it runs: `--help` loads the parser and nothing else.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ _WRONG_USE: Final = 2
 _INTERRUPTED: Final = 130
 _USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """typer names only the narrowest of its parser's errors."""
+_NO_COMMAND: Final = "NoArgsIsHelpError"
+"""The parser's error for a group without a command; its text is the group's help."""
 
 app: Final = typer.Typer(
     name="sage",
@@ -41,8 +44,22 @@ app.command("embed")(embed.embed)
 app.command("doctor")(doctor.doctor)
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        print(f"sage {version('sagepool')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show where in the program an error came from.")
     ] = False,
@@ -56,9 +73,13 @@ def run(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if word != "--debug"]
     try:
         result = app(args=words, prog_name="sage", standalone_mode=False)
+        sys.stdout.flush()  # here, where what stands against it becomes a sentence
     except CommandError as error:
         return _say(str(error), error.exit_code, debug)
     except _USAGE_ERROR as error:
+        if type(error).__name__ == _NO_COMMAND:
+            print(error, file=sys.stderr)
+            return _WRONG_USE
         return _say(_usage(error), _WRONG_USE, debug)
     except (typer.Abort, KeyboardInterrupt):
         return _INTERRUPTED
@@ -86,7 +107,14 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
         if isinstance(error, ConfigurationError):
             return str(error), _WRONG_USE
         return str(error), NothingFound.exit_code if isinstance(error, NotFoundError) else _FAILED
+    if isinstance(error, OSError) and error.strerror:
+        what = error.filename or ("the output cannot be written" if _is_about_room(error) else "")
+        return ": ".join(filter(None, (str(what), error.strerror.lower()))), _FAILED
     return f"{str(error) or type(error).__name__} (--debug shows where)", _FAILED
+
+
+def _is_about_room(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _usage(error: BaseException) -> str:

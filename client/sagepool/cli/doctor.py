@@ -65,7 +65,7 @@ def _machine() -> Iterator[Finding]:
         yield Finding("machine", "absent", "pools run on Linux only; the client runs here")
     home = places.home().folder
     above = next(path for path in (home, *home.parents) if path.exists())
-    if os.access(above, os.W_OK):
+    if above.is_dir() and os.access(above, os.W_OK):
         yield Finding("state", "ok", f"{home} can be written")
     else:
         yield Finding(

@@ -172,8 +172,9 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of each log.")] = 50,
 ) -> None:
-    """Print the logs of a pool; they stay until its next start."""
-    places.print_logs(places.choose("pool", pool, with_logs=True), part, lines, follow=follow)
+    """Print the logs of a pool; they stay when it has ended."""
+    place = places.choose("pool", pool, with_logs=True, way="give --pool")
+    places.print_logs(place, part, lines, follow=follow)
 
 
 @app.command()
@@ -192,7 +193,7 @@ def config(
 
     if form is Output.TABLE:
         raise WrongUse("a pool is no table: choose --output yaml or json")
-    path = Path(file) if file else places.choose("pool", pool).router_file
+    path = Path(file) if file else places.choose("pool", pool, way="give --pool").router_file
     objects = manifest.read_objects(path)
     if pool and file:
         manifest.choose_pool(objects, pool, str(path))

@@ -66,7 +66,7 @@ def stop(port: Which = None) -> None:
     """Stop an engine."""
     from sagepool.laptop import control
 
-    place = places.choose("engine", _name(port))
+    place = places.choose("engine", _name(port), way="give --port")
     control.stop(place)
     print(f"engine {place.name} is stopped")
 
@@ -88,7 +88,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
 ) -> None:
     """Print an engine's log; it stays until the next start on that port."""
-    place = places.choose("engine", _name(port), with_logs=True)
+    place = places.choose("engine", _name(port), with_logs=True, way="give --port")
     places.print_logs(place, "vllm", lines, follow=follow)
 
 

@@ -28,13 +28,14 @@ def known(kind: "PlaceKind") -> "list[Place]":
     return [place for place in home().places(kind) if place.record.exists()]
 
 
-def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False) -> "Place":
+def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False, way: str = "name") -> "Place":
     """The place that is named; the only one when none is.
 
     Args:
         kind: of the place.
         name: of it; may be empty.
         with_logs: one that ran before and left its logs will do.
+        way: how the command wants it named, for messages.
 
     Raises:
         NothingFound: there is none.
@@ -52,7 +53,7 @@ def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False) -> "Place":
         raise NothingFound(f"no {kind} runs here: start one with `{_STARTS[kind]}`")
     if len(found) > 1:
         names = ", ".join(place.name for place in found)
-        raise WrongUse(f"several are here: name one of {names}")
+        raise WrongUse(f"several are here: {way} one of {names}")
     return found[0]
 
 

@@ -50,7 +50,7 @@ def read_documents(path: Path) -> list[Any]:
     try:
         found = [obj for obj in yaml.load_all(text, Loader=_Loader) if obj is not None]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WrongUse(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise WrongUse(f"{path} is not YAML: {_words(error)}") from None
     if not found:
         raise WrongUse(f"{path} is empty: write an InferencePool into it")
     return found
@@ -91,6 +91,14 @@ def choose_pool(objects: Sequence[dict[str, Any]], name: str | None, origin: str
         return read_document(yaml.safe_dump_all(objects), key)
     except DocumentError as error:
         raise WrongUse(f"{origin}: {error}") from None
+
+
+def _words(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong and where, without the reader's names for things."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _read(path: Path) -> bytes:
