@@ -1,37 +1,111 @@
-"""Which port an engine gets."""
+"""Ports of engines: kept from other pools of the machine also while nothing listens there."""
 
-import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 
+import httpx
 import pytest
 
+from sage_command import free_port
 from sagepool.laptop.errors import CommandError
-from sagepool.laptop.ports import choose_port, is_free
+from sagepool.laptop.home import Home
+from sagepool.laptop.keeper import Keeper
+from sagepool.laptop.launch import PartLaunch
+from sagepool.laptop.logfile import LogFile
+from sagepool.laptop.ports import PortClaim, choose_port, claim_port, refuse_busy_port
 
-ALL = range(8100, 9000)
-
-
-def test_what_is_preferred_is_taken_where_it_is_free() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        busy: int = listener.getsockname()[1]
-        assert not is_free("127.0.0.1", busy)
-        assert choose_port(set(), [busy]) in ALL
-    assert choose_port(set(), [busy]) == busy
-    assert choose_port({busy}, [busy]) in ALL
-
-
-def test_who_chooses_at_the_same_time_hardly_chooses_the_same() -> None:
-    chosen = [choose_port(set(), rng=Random(seed)) for seed in range(20)]
-    assert len(set(chosen)) > 15
+OTHER_POOL = """
+import sys
+from sagepool.laptop.ports import PortClaim
+claim = PortClaim(int(sys.argv[1]))
+print(claim.is_held, flush=True)
+sys.stdin.read()
+"""
 
 
-def test_the_last_one_that_is_left_is_found() -> None:
-    (left,) = {choose_port(set())}
-    assert {choose_port(set(ALL) - {left}, rng=Random(seed)) for seed in range(5)} == {left}
+@contextmanager
+def claimed_by_another(port: int) -> Iterator[None]:
+    """Another process has claimed the port and listens nowhere; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_POOL, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "True\n"
+            yield
+        finally:
+            other.kill()
 
 
-def test_no_port_is_a_sentence() -> None:
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def test_a_claimed_port_is_given_to_nobody_else(port: int) -> None:
+    with claimed_by_another(port):
+        assert not PortClaim(port).is_held
+        assert choose_port(set(), [port]) != port
+    claim = claim_port(set(), [port])
+    assert claim.port == port
+    assert choose_port(set(), [port]) != port
+    claim.release()
+    assert choose_port({port}, [port]) != port
+    assert choose_port(set(), [port]) == port
+
+
+def test_a_pool_is_refused_a_port_that_another_has_claimed(port: int, tmp_path: Path) -> None:
+    refuse_busy_port("127.0.0.1", port, Home(tmp_path))
+    with (
+        claimed_by_another(port),
+        pytest.raises(CommandError, match=f"port {port} of 127.0.0.1 is taken by another program"),
+    ):
+        refuse_busy_port("127.0.0.1", port, Home(tmp_path))
+
+
+async def test_engines_of_two_pools_that_load_at_once_have_ports_of_their_own(
+    tmp_path: Path,
+) -> None:
+    async with httpx.AsyncClient() as client:
+
+        def keeper() -> Keeper:
+            return Keeper(
+                PartLaunch("chat-0", "engine", ["never-started"], "/health"),
+                LogFile(tmp_path / "chat-0.log"),
+                client,
+                on_change=lambda: None,
+                on_move=lambda: None,
+                taken=set,
+            )
+
+        one, other = keeper(), keeper()
+        assert one.port != other.port
+        await one.stop()
+        await other.stop()
+
+
+def test_who_only_chooses_at_the_same_time_hardly_chooses_the_same() -> None:
+    claims = [claim_port(set(), rng=Random(seed)) for seed in range(20)]
+    for claim in claims:
+        claim.release()
+    assert len({claim.port for claim in claims}) > 15
+
+
+def test_the_last_port_that_is_left_is_found() -> None:
+    left = choose_port(set())
+    for seed in range(3):
+        claim = claim_port({*range(8100, 9000)} - {left}, rng=Random(seed))
+        claim.release()
+        assert claim.port == left
+
+
+def test_that_no_port_is_left_is_a_sentence() -> None:
     with pytest.raises(CommandError, match="no port from 8100 to 8999 is free: stop what listens"):
-        choose_port(set(ALL))
+        choose_port({*range(8100, 9000)})

@@ -70,7 +70,7 @@ class Keeper:
         self._clock = clock
         self._sleep = sleep
         self._process: Process | None = None
-        self.port = part.port or ports.choose_port(taken())
+        self._claim = ports.PortClaim(part.port) if part.port else ports.claim_port(taken())
         self.record = PartRecord(
             name=part.name,
             kind=part.kind,
@@ -80,6 +80,11 @@ class Keeper:
             url=self.url,
             phase="waiting",
         )
+
+    @property
+    def port(self) -> int:
+        """Where it listens, or is going to."""
+        return self._claim.port
 
     @property
     def url(self) -> str:
@@ -116,6 +121,7 @@ class Keeper:
                     process.kill()
                 await process.wait()
         await _sweep(known)
+        self._claim.release()
         self._log.close()
 
     async def _run_once(self) -> str:
@@ -188,8 +194,9 @@ class Keeper:
 
     def _move_from_busy_port(self) -> None:
         """Another program may have taken the port while the process was away."""
-        if self.part.port is None and not ports.is_free("127.0.0.1", self.port):
-            self.port = ports.choose_port(self._taken())
+        if self.part.port is None and not ports.can_listen("127.0.0.1", self.port):
+            self._claim.release()
+            self._claim = ports.claim_port(self._taken())
             self.record.url = self.url
             self._on_move()
 

@@ -15,7 +15,36 @@ _LAST: Final = 8999
 """Engines of pools listen in between, away from the ports that clients look at first."""
 
 
-def is_free(host: str, port: int) -> bool:
+class PortClaim:
+    """A port that no other pool of this machine takes, of whichever user, until it is released or
+    this process ends.
+
+    vLLM loads for minutes before it listens: all that time its port looks free. What is claimed is
+    a name in the kernel's abstract namespace, which is one for a network, as ports are.
+
+    Args:
+        port: which.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._name.bind(f"\0sagepool/port/{port}")
+        except OSError:
+            self._name.close()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours; False: another pool has it."""
+        return self._name.fileno() >= 0
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._name.close()
+
+
+def can_listen(host: str, port: int) -> bool:
     """Whether somebody can listen there now."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -29,22 +58,32 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def choose_port(
+def claim_port(
     taken: Set[int], preferred: Iterable[int] = (), *, rng: Random | None = None
-) -> int:
-    """A free port of the loopback interface that is not among `taken`.
+) -> PortClaim:
+    """Claim a free port of the loopback interface that is not among `taken`.
 
-    The search begins anywhere: two pools that start at the same time would else choose the same,
-    before either listens.
+    The search begins anywhere, or those who only choose (`choose_port`) at the same time would choose
+    the same.
 
     Raises:
         CommandError: all are busy.
     """
     begin = (rng or Random()).randint(_FIRST, _LAST)
     for port in chain(preferred, range(begin, _LAST + 1), range(_FIRST, begin)):
-        if port not in taken and is_free("127.0.0.1", port):
-            return port
+        if port in taken or not can_listen("127.0.0.1", port):
+            continue
+        claim = PortClaim(port)
+        if claim.is_held:
+            return claim
     raise CommandError(f"no port from {_FIRST} to {_LAST} is free: stop what listens there")
+
+
+def choose_port(taken: Set[int], preferred: Iterable[int] = ()) -> int:
+    """A free port, for a process that listens at once. Raises as `claim_port` does."""
+    claim = claim_port(taken, preferred)
+    claim.release()
+    return claim.port
 
 
 def refuse_busy_port(host: str, port: int, home: Home) -> None:
@@ -53,7 +92,10 @@ def refuse_busy_port(host: str, port: int, home: Home) -> None:
     Raises:
         CommandError: the port is busy.
     """
-    if is_free(host, port):
+    claim = PortClaim(port)
+    is_ours = claim.is_held
+    claim.release()
+    if is_ours and can_listen(host, port):
         return
     for kind in ("pool", "engine"):
         for place in home.places(kind):
