@@ -63,8 +63,8 @@ def claim_port(
 ) -> PortClaim:
     """Claim a free port of the loopback interface that is not among `taken`.
 
-    The search begins anywhere, or those who only choose (`choose_port`) at the same time would choose
-    the same.
+    The search begins anywhere, or those who only choose (`choose_port`) at the same time would
+    choose the same.
 
     Raises:
         CommandError: all are busy.
