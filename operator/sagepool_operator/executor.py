@@ -1,14 +1,25 @@
-"""Carries a plan out: applies, deletes, status, and an event where a write turned something."""
+"""Carries a plan out: applies, deletes, status, and an event where a write turned something.
 
+What a pool is made of is written in its order. The writes for its engines do not depend on each
+other: they are under way together, or a pool would come up as slowly as it has engines.
+"""
+
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeAlias, TypeVar
 
-from sagepool_kube.api import Kind, Object, ObjectApi
+from sagepool_kube.api import INSTANCES, Kind, Object, ObjectApi
 from sagepool_kube.errors import Conflict, Forbidden, Invalid, NotFound, Terminating
 from sagepool_operator.plan import Apply, ApplyStatus, Delete, Event, Plan
 
 _logger: Final = logging.getLogger(__name__)
+_AT_ONCE: Final = 8
+"""Writes of one pool that are under way together."""
+
+W = TypeVar("W")
+_Write: TypeAlias = Apply | Delete | ApplyStatus
 
 
 class Notes(Protocol):
@@ -37,24 +48,15 @@ class Executor:
         Raises:
             Unavailable: the API server cannot be reached.
         """
-        refused = []
-        writes: tuple[Apply | Delete | ApplyStatus, ...]
-        writes = (*plan.applies, *plan.deletes, *plan.gates)
-        for write in writes:
-            try:
-                match write:
-                    case Apply():
-                        await self._apply(write)
-                    case Delete():
-                        await self._delete(write)
-                    case ApplyStatus():
-                        await self._apply_status(write)
-            except Terminating:
-                break  # all that there is goes with its namespace, the pool too
-            except Forbidden as error:
-                refused.append(f"{error}: give the operator's service account this right")
-            except (Invalid, Conflict) as error:
-                refused.append(str(error))
+        parts: list[_Write] = [apply for apply in plan.applies if apply.kind != INSTANCES]
+        engines: list[_Write] = [apply for apply in plan.applies if apply.kind == INSTANCES]
+        refused: list[str] = []
+        try:
+            for write in (*parts, *plan.deletes):
+                await self._try(refused, write)
+            await _together(partial(self._try, refused), [*engines, *plan.gates])
+        except Terminating:
+            pass  # all that there is goes with its namespace, the pool too
         return tuple(refused)
 
     async def report(self, plan: Plan) -> None:
@@ -63,8 +65,24 @@ class Executor:
         Raises:
             KubeError: a status could not be written.
         """
-        for status in plan.statuses:
-            await self._apply_status(status)
+        await _together(self._apply_status, plan.statuses)
+
+    async def _try(self, refused: list[str], write: _Write) -> None:
+        """Write, and add what the API server says if it refuses."""
+        try:
+            match write:
+                case Apply():
+                    await self._apply(write)
+                case Delete():
+                    await self._delete(write)
+                case ApplyStatus():
+                    await self._apply_status(write)
+        except Terminating:
+            raise
+        except Forbidden as error:
+            refused.append(f"{error}: give the operator's service account this right")
+        except (Invalid, Conflict) as error:
+            refused.append(str(error))
 
     async def _apply(self, apply: Apply) -> None:
         meta = apply.obj["metadata"]
@@ -97,6 +115,19 @@ class Executor:
     async def _record_all(self, events: tuple[Event, ...]) -> None:
         for event in events:
             await self._record(event)
+
+
+async def _together(make: Callable[[W], Awaitable[None]], writes: Sequence[W]) -> None:
+    """Make all of them; if some fail, the others are made all the same, and one error tells."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def make_one(write: W) -> None:
+        async with turns:
+            await make(write)
+
+    for result in await asyncio.gather(*map(make_one, writes), return_exceptions=True):
+        if result is not None:
+            raise result
 
 
 def _fields(kind: Kind, namespace: str, name: str) -> dict[str, str]:

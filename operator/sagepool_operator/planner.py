@@ -11,7 +11,7 @@ operator may be killed anywhere. When everything is as it should be, the plan wr
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sagepool_crds import names
@@ -47,12 +47,15 @@ from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import AdapterTarget, Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.pods import PodFacts
 from sagepool_operator.routability import gate
 from sagepool_operator.router_pods import RouterPod, ready_routers, running_routers
 from sagepool_operator.sizing import models_to_size
 from sagepool_operator.snapshot import Observed
 from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
 
+_ADDRESS_WAIT: Final = timedelta(seconds=5)
+"""So long a new pod may be without an address before it gets an instance: most are written once."""
 _TAKEN_RECHECK_S: Final = 5.0
 """Between two looks at an object of somebody else that bears a name which the pool needs."""
 
@@ -82,7 +85,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         events = transitions.of_pool(pool, status)
         statuses = (*statuses, ApplyStatus(POOLS, obj, events))
     return Plan(
-        applies=(*children.applies, *_instance_applies(pool, observed)),
+        applies=(*children.applies, *_instance_applies(pool, observed, now)),
         deletes=children.deletes,
         statuses=statuses,
         gates=tuple(_gates(observed, judged, now)),
@@ -93,7 +96,7 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         provider=judging.provider_to_ask(pool),
         models=models_to_size(pool),
         scene=_scene(pool, observed, judged, replicas),
-        requeue_after_s=_look_again_s(judged, taken),
+        requeue_after_s=_look_again_s(judged, taken, observed, now),
     )
 
 
@@ -278,7 +281,7 @@ def _hand_over(live: Object) -> Iterator[Apply]:
         yield Apply(DEPLOYMENTS, part, manager=names.SCALE_MANAGER)
 
 
-def _instance_applies(pool: InferencePool, observed: Observed) -> Iterator[Apply]:
+def _instance_applies(pool: InferencePool, observed: Observed, now: datetime) -> Iterator[Apply]:
     """An instance for every engine pod; none is made for a pod that is leaving already."""
     groups = {group.name: group for group in pool.spec.groups}
     seen = {i.instance.metadata.name: i for i in observed.instances}
@@ -288,8 +291,17 @@ def _instance_applies(pool: InferencePool, observed: Observed) -> Iterator[Apply
             continue
         wanted = seal(instance.build_instance(pool, group, pod))
         live = seen.get(pod.name)
+        if live is None and _address_wait_s(pod, now) > 0:
+            continue
         if live is None or (live.pod_uid == pod.uid and has_drifted(wanted, live.obj)):
             yield Apply(INSTANCES, wanted)
+
+
+def _address_wait_s(pod: PodFacts, now: datetime) -> float:
+    """How much longer to wait for the pod's address before there is something to tell of it."""
+    if pod.ip or pod.made_at is None or pod.unschedulable:
+        return 0.0
+    return max(0.0, (pod.made_at + _ADDRESS_WAIT - now).total_seconds())
 
 
 def _taken_instances(pool: InferencePool, observed: Observed) -> Iterator[str]:
@@ -317,8 +329,14 @@ def _instance_statuses(
             transitions.of_instance(one.instance, one.status),
         )
         for one in judged
-        if differs(one.instance.status, one.status)
+        if not _is_first_moment(one) and differs(one.instance.status, one.status)
     )
+
+
+def _is_first_moment(one: JudgedInstance) -> bool:
+    """Whether there is no status yet and nothing to say: the first probe ends within seconds."""
+    is_new = not one.instance.status.conditions
+    return is_new and one.verdict.ready.reason == "NotProbedYet"
 
 
 def _gates(
@@ -340,9 +358,14 @@ def _routers_to_ask(observed: Observed, judged: Sequence[JudgedInstance]) -> tup
     return ()
 
 
-def _look_again_s(judged: Sequence[JudgedInstance], taken: Sequence[str]) -> float | None:
-    """When a load that was held back is due; while a name is taken, soon: nothing wakes us then."""
+def _look_again_s(
+    judged: Sequence[JudgedInstance], taken: Sequence[str], observed: Observed, now: datetime
+) -> float | None:
+    """When a load that was held back is due, or a pod has been without an address for too long;
+    while a name is taken, soon: nothing wakes us then."""
     waits = [j.recheck_after_s for j in judged if j.recheck_after_s is not None]
+    addresses = (_address_wait_s(pod, now) for pod in observed.pods if pod.group)
+    waits += [wait_s for wait_s in addresses if wait_s > 0]
     return min((*waits, _TAKEN_RECHECK_S) if taken else waits, default=None)
 
 

@@ -36,6 +36,7 @@ class PodFacts:
     group: str = ""
     """The value of its group label; empty on a router's pod."""
     ip: str = ""
+    made_at: datetime | None = None
     is_deleting: bool = False
     unschedulable: str = ""
     """The scheduler's words; empty when the pod has a node."""
@@ -92,6 +93,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         uid=meta["uid"],
         group=(meta.get("labels") or {}).get(group_label, ""),
         ip=status.get("podIP", ""),
+        made_at=_time(meta.get("creationTimestamp")),
         is_deleting="deletionTimestamp" in meta,
         unschedulable=_unschedulable(conditions),
         waiting=_waiting(waiting) if waiting else None,
@@ -182,7 +184,10 @@ def _is_mounting(
 
 
 def _started_at(state: Mapping[str, Any]) -> datetime | None:
-    text = (state.get("running") or {}).get("startedAt")
+    return _time((state.get("running") or {}).get("startedAt"))
+
+
+def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 

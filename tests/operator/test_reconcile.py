@@ -1,6 +1,7 @@
 """The operator against a cluster in memory: a pool's whole life, step by step."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from crd_objects import group_object, instance_object
 from operator_world import (
     KEY,
+    Json,
     World,
     instance_condition,
     play_cluster,
@@ -111,6 +113,60 @@ class TestNewPool:
             + [("InferenceInstance", "Ready")] * 3
             + [("InferencePool", "AllReady")]
         )
+
+
+class TestNewEngine:
+    def pods(self, world: World, age_s: float) -> list[str]:
+        """The pods of the chat group, which are that old and have no address."""
+        for pod in world.pods("chat"):
+
+            def change(live: Json) -> None:
+                made_at = world.now - timedelta(seconds=age_s)
+                live["metadata"]["creationTimestamp"] = made_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+            world.kube.edit(PODS, KEY.namespace, pod["metadata"]["name"], change)
+        return [pod["metadata"]["name"] for pod in world.pods("chat")]
+
+    async def starting(self, world: World) -> None:
+        """Deployments are there, and pods that do not run."""
+        world.broken_groups = {"chat"}
+        world.apply_pool()
+        await world.reconcile()
+        play_cluster(world.kube, world.broken_groups)
+
+    async def test_is_written_when_its_pod_has_an_address(self, world: World) -> None:
+        await self.starting(world)
+        names_of_pods = self.pods(world, age_s=1)
+        again_s = await world.reconcile()
+        assert again_s is not None
+        assert 0 < again_s <= 5
+        assert world.instances("chat") == []
+        world.kube.writes.clear()
+        world.broken_groups.clear()
+        await world.settle()
+        writes = [
+            (write.verb, write.subresource)
+            for write in world.kube.writes
+            if write.kind == INSTANCES and write.name == names_of_pods[0]
+        ]
+        # It is there, it is ready, and the routers have it: nothing of the moments in between.
+        assert writes == [("apply", ""), ("apply", "status")]
+
+    async def test_is_shown_without_an_address_when_that_takes_long(self, world: World) -> None:
+        await self.starting(world)
+        self.pods(world, age_s=5)
+        await world.settle()
+        assert [i["status"]["phase"] for i in world.instances("chat")] == ["Pending", "Pending"]
+
+    async def test_is_shown_at_once_when_there_is_no_place_for_it(self, world: World) -> None:
+        await self.starting(world)
+        self.pods(world, age_s=0)
+        condition = {"type": "PodScheduled", "status": "False", "message": "no GPU"}
+        for pod in world.pods("chat"):
+            set_pod_status(world.kube, pod, conditions=[condition])
+        await world.settle()
+        assert {i["status"]["message"] for i in world.instances("chat")} != {""}
+        assert len(world.instances("chat")) == 2
 
 
 class TestOutage:
