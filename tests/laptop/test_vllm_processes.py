@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sage_command import Sage, free_port, part_of, write_pool
+from e2e_waiting import wait_until
+from sage_command import Sage, free_port, kill, part_of, until_gone, write_pool
 from sage_vllm import sage_with_vllm
 
 pytestmark = pytest.mark.timeout(120)
@@ -30,6 +32,12 @@ def vllm_group(model: str, **fields: object) -> dict[str, object]:
         "model": {"name": "tiny", "uri": f"hf://{model}"},
         **fields,
     }
+
+
+def engine(sage: Sage) -> dict[str, Any]:
+    """The only one that runs without a pool."""
+    (found,) = json.loads(sage.run("llm", "status", "-o", "json").out)
+    return part_of(found, "vllm")
 
 
 def test_a_group_on_vllm_runs_vllm(sage: Sage, seen: Path, tmp_path: Path) -> None:
@@ -80,6 +88,21 @@ def test_one_engine_runs_without_a_pool(sage: Sage, seen: Path, tmp_path: Path) 
         stopped = sage.run("llm", "stop", f"-p{port}")
     assert (stopped.code, stopped.out) == (0, f"engine {port} is stopped\n")
     assert sage.run("llm", "status").code == 3
+
+
+def test_a_killed_engine_is_started_again_and_its_core_is_ended(sage: Sage, seen: Path) -> None:
+    ended = sage.run("llm", "run", "Qwen/Tiny", "--cpu", "-b", f"-p{free_port()}")
+    try:
+        assert ended.code == 0, ended
+        core = json.loads(seen.read_text())["core"]
+        kill(engine(sage)["pid"])
+        until_gone({"core": core})
+        wait_until(lambda: engine(sage)["restarts"] == 1, "started again")
+        wait_until(lambda: engine(sage)["phase"] == "ready", "ready again")
+    finally:
+        stopped = sage.run("llm", "stop")
+    assert stopped.code == 0, stopped
+    until_gone({"core": json.loads(seen.read_text())["core"]})
 
 
 def test_an_adapter_is_served_on_its_base_model(sage: Sage, seen: Path) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 from sage_command import Sage
 
 PROGRAM = """#!{python}
-import json, os, sys
+import json, os, subprocess, sys
 from pathlib import Path
-seen = {{"arguments": sys.argv[1:], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}}
+# As vLLM's core: a process of its own, which goes on when the server is killed.
+core = subprocess.Popen(["sleep", "600"])
+seen = {{"arguments": sys.argv[1:], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    "core": core.pid}}
 Path({seen!r}).write_text(json.dumps(seen))
 flags = dict(word[2:].split("=", 1) for word in sys.argv[3:] if "=" in word)
 os.execv({python!r}, [{python!r}, "-m", "sagepool_simulator.cli", "serve", "--host=127.0.0.1",

@@ -1,12 +1,9 @@
 """Keeps one process running: port, start, health, end, start again."""
 
 import asyncio
-import contextlib
-import ctypes
 import os
 import signal
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
@@ -14,6 +11,7 @@ import httpx
 
 from sagepool.laptop import ports
 from sagepool.laptop.backoff import Backoff
+from sagepool.laptop.child import Child, start_child
 from sagepool.laptop.launch import PORT, PartLaunch
 from sagepool.laptop.logfile import LogFile
 from sagepool.laptop.process import STOP_S, ProcessId, end, identify, session_members
@@ -22,14 +20,6 @@ from sagepool.laptop.record import PartRecord, Phase
 _STARTING_POLL_S: Final = 0.2
 _READY_POLL_S: Final = 2.0
 _FAILURES_TO_BROKEN: Final = 3
-_CHUNK_BYTES: Final = 1 << 16
-_PR_SET_PDEATHSIG: Final = 1
-_libc: Final = ctypes.CDLL(None)
-
-
-def end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the process that started this one ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Keeper:
@@ -69,7 +59,7 @@ class Keeper:
         self._taken = taken
         self._clock = clock
         self._sleep = sleep
-        self._process: Process | None = None
+        self._child: Child | None = None
         self._claim = ports.PortClaim(part.port) if part.port else ports.claim_port(taken())
         self.record = PartRecord(
             name=part.name,
@@ -108,67 +98,46 @@ class Keeper:
 
     async def stop(self) -> None:
         """SIGTERM, SIGKILL ten seconds later; nothing of its session is left."""
-        process, known = self._process, self.record.process
-        if process is not None and process.returncode is None:
+        child, known = self._child, self.record.process
+        if child is not None and child.code is None:
             self._say("stopping", "")
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            child.send_signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(STOP_S):
-                    await process.wait()
+                    await child.wait()
             except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                child.send_signal(signal.SIGKILL)
+                await child.wait()
         await _sweep(known)
+        if child is not None:
+            await child.finish()
         self._claim.release()
         self._log.close()
 
     async def _run_once(self) -> str:
         """From the start to the end of one process; returns why it ended."""
         try:
-            process = await self._start()
+            child = self._child = await self._start()
         except OSError as error:
             return f"{self.part.command[0]} cannot be started: {error.strerror or error}"
-        self._process = process
-        self.record.process = identify(process.pid)
+        self.record.process = identify(child.pid)
         self._say("starting", "")
-        reading = asyncio.create_task(self._read_output(process))
         watching = asyncio.create_task(self._watch_health())
         try:
-            code = await process.wait()
+            code = await child.wait()
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         # What it started must not outlive it, nor keep its output open.
         await _sweep(self.record.process)
-        await reading
+        await child.finish()
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         last = self._log.last_line()
         return f"it ended with {how}" + (f": {last[:300]}" if last else "")
 
-    async def _start(self) -> Process:
-        supervisor = os.getpid()
-
-        def in_child() -> None:
-            end_with_parent()
-            if os.getppid() != supervisor:  # it ended between the fork and the line above
-                os._exit(1)
-
-        return await asyncio.create_subprocess_exec(
-            *(word.replace(PORT, str(self.port)) for word in self.part.command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            env={**os.environ, **self.part.environment},
-            start_new_session=True,
-            preexec_fn=in_child,
-        )
-
-    async def _read_output(self, process: Process) -> None:
-        if process.stdout is not None:
-            while chunk := await process.stdout.read(_CHUNK_BYTES):
-                self._log.write(chunk)
+    async def _start(self) -> Child:
+        command = [word.replace(PORT, str(self.port)) for word in self.part.command]
+        return await start_child(command, {**os.environ, **self.part.environment}, self._log.write)
 
     async def _watch_health(self) -> NoReturn:
         url = f"http://127.0.0.1:{self.part.health_port or self.port}{self.part.health_path}"

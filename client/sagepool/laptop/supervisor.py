@@ -18,9 +18,10 @@ from typing import Final
 import httpx
 import msgspec
 
+from sagepool.laptop.child import end_with_parent
 from sagepool.laptop.errors import CommandError
 from sagepool.laptop.home import Place
-from sagepool.laptop.keeper import Keeper, end_with_parent
+from sagepool.laptop.keeper import Keeper
 from sagepool.laptop.launch import Launch
 from sagepool.laptop.logfile import LogFile
 from sagepool.laptop.process import ProcessId, identify, is_alive
