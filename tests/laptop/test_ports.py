@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 import httpx
 import pytest
@@ -24,6 +23,12 @@ from sagepool.laptop.ports import PortClaim
 claim = PortClaim(int(sys.argv[1]))
 print(claim.is_held, flush=True)
 sys.stdin.read()
+"""
+
+OTHER_START = """
+from sagepool.laptop.ports import choose_port
+print(choose_port({{{taken}}}, [{preferred}]), flush=True)
+input()
 """
 
 
@@ -91,19 +96,18 @@ async def test_engines_of_two_pools_that_load_at_once_have_ports_of_their_own(
         await other.stop()
 
 
-def test_who_only_chooses_at_the_same_time_hardly_chooses_the_same() -> None:
-    claims = [claim_port(set(), rng=Random(seed)) for seed in range(20)]
-    for claim in claims:
-        claim.release()
-    assert len({claim.port for claim in claims}) > 15
-
-
-def test_the_last_port_that_is_left_is_found() -> None:
-    left = choose_port(set())
-    for seed in range(3):
-        claim = claim_port({*range(8100, 9000)} - {left}, rng=Random(seed))
-        claim.release()
-        assert claim.port == left
+def test_another_start_does_not_choose_a_port_that_is_spoken_for() -> None:
+    mine = choose_port(set())
+    program = OTHER_START.format(taken=mine + 1, preferred=mine)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        theirs = int(other.stdout.readline())
+        assert theirs not in (mine, mine + 1)
+        assert choose_port(set(), [theirs]) != theirs
+        other.communicate(b"\n")
+    assert choose_port(set(), [theirs]) == theirs  # it was theirs as long as they lived
 
 
 def test_that_no_port_is_left_is_a_sentence() -> None:

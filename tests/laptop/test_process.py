@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from sagepool.laptop.process import (
     end,
     identify,
     is_alive,
+    listens,
     send_signal,
     session_members,
     wait_until_gone,
@@ -102,3 +104,28 @@ def test_a_process_of_ours_is_found_with_parentheses_in_its_name(tmp_path) -> No
     with subprocess.Popen([program, "60"]) as process:
         assert named(process).started > 0
         process.kill()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_listens_on_a_port_is_told_from_who_does_not(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    program = (
+        f"import socket; s = socket.socket({int(family)}); s.bind(({host!r}, 0)); s.listen(); "
+        "print(s.getsockname()[1], flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        listener, other = identify(process.pid), identify(os.getpid())
+        assert listener is not None
+        assert other is not None
+        assert listens(listener, port)
+        assert not listens(listener, port + 1)
+        assert not listens(msgspec.structs.replace(listener, pid=other.pid), port)
+        process.communicate(b"\n")
+    assert not listens(listener, port)

@@ -148,6 +148,31 @@ def test_two_homes_run_the_same_pool(tmp_path: Path, pool_file: Path) -> None:
         assert Sage(tmp_path / "y").status()["outcome"] == "ready"
 
 
+def test_pools_that_start_at_the_same_time_take_no_port_from_each_other(
+    tmp_path: Path, pool_file: Path
+) -> None:
+    sages = [Sage(tmp_path / name) for name in "xyz"]
+    ports = [free_port() for _ in sages]
+    starts = [
+        subprocess.Popen(
+            [*PROGRAM, "inference", "start", "-b", f"-f{pool_file}", f"-p{port}"],
+            env=sage.env(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        for sage, port in zip(sages, ports, strict=True)
+    ]
+    try:
+        said = [start.communicate(timeout=60)[1].decode() for start in starts]
+        assert [start.returncode for start in starts] == [0, 0, 0], said
+        parts = [part for sage in sages for part in sage.status()["parts"]]
+        assert [part["restarts"] for part in parts] == [0] * len(parts)
+        assert len({part["url"] for part in parts}) == len(parts)
+    finally:
+        for sage in sages:
+            sage.run("inference", "stop")
+
+
 @pytest.mark.parametrize("part", ["chat-0", "router"])
 def test_a_part_that_crashes_is_started_again(sage: Sage, pool_file: Path, part: str) -> None:
     with sage.pool(pool_file):

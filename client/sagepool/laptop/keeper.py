@@ -14,7 +14,7 @@ from sagepool.laptop.backoff import Backoff
 from sagepool.laptop.child import Child, start_child
 from sagepool.laptop.launch import PORT, PartLaunch
 from sagepool.laptop.logfile import LogFile
-from sagepool.laptop.process import STOP_S, ProcessId, end, identify, session_members
+from sagepool.laptop.process import STOP_S, ProcessId, end, identify, listens, session_members
 from sagepool.laptop.record import PartRecord, Phase
 
 _STARTING_POLL_S: Final = 0.2
@@ -140,10 +140,14 @@ class Keeper:
         return await start_child(command, {**os.environ, **self.part.environment}, self._log.write)
 
     async def _watch_health(self) -> NoReturn:
-        url = f"http://127.0.0.1:{self.part.health_port or self.port}{self.part.health_path}"
+        port = self.part.health_port or self.port
+        url = f"http://127.0.0.1:{port}{self.part.health_path}"
         failures = 0
         while True:
             problem = await self._ask(url)
+            if not problem and self.record.phase != "ready" and not self._listens(port):
+                problem = f"another program answers on port {port}"
+                self._say(self.record.phase, problem)
             failures = failures + 1 if problem else 0
             if not problem:
                 self.is_stable.set()
@@ -152,6 +156,9 @@ class Keeper:
                 self._say("broken", problem)
             settled = self.record.phase == "ready" and not failures
             await self._sleep(_READY_POLL_S if settled else _STARTING_POLL_S)
+
+    def _listens(self, port: int) -> bool:
+        return self.record.process is not None and listens(self.record.process, port)
 
     async def _ask(self, url: str) -> str:
         """What is wrong; empty when it is healthy."""

@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Iterable, Set
 from itertools import chain
-from random import Random
 from typing import Final
 
 from sagepool.laptop.errors import CommandError
@@ -39,6 +38,10 @@ class PortClaim:
         """Whether it is ours; False: another pool has it."""
         return self._name.fileno() >= 0
 
+    def keep(self) -> None:
+        """Leave its end to the kernel: it comes with this process."""
+        self._name.detach()
+
     def release(self) -> None:
         """Let others have it."""
         self._name.close()
@@ -58,19 +61,13 @@ def can_listen(host: str, port: int) -> bool:
     return True
 
 
-def claim_port(
-    taken: Set[int], preferred: Iterable[int] = (), *, rng: Random | None = None
-) -> PortClaim:
+def claim_port(taken: Set[int], preferred: Iterable[int] = ()) -> PortClaim:
     """Claim a free port of the loopback interface that is not among `taken`.
-
-    The search begins anywhere, or those who only choose (`choose_port`) at the same time would
-    choose the same.
 
     Raises:
         CommandError: all are busy.
     """
-    begin = (rng or Random()).randint(_FIRST, _LAST)
-    for port in chain(preferred, range(begin, _LAST + 1), range(_FIRST, begin)):
+    for port in chain(preferred, range(_FIRST, _LAST + 1)):
         if port in taken or not can_listen("127.0.0.1", port):
             continue
         claim = PortClaim(port)
@@ -80,9 +77,9 @@ def claim_port(
 
 
 def choose_port(taken: Set[int], preferred: Iterable[int] = ()) -> int:
-    """A free port, for a process that listens at once. Raises as `claim_port` does."""
+    """Claim a free port until this process ends. Raises as `claim_port` does."""
     claim = claim_port(taken, preferred)
-    claim.release()
+    claim.keep()
     return claim.port
 
 

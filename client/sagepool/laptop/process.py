@@ -21,6 +21,8 @@ GRACE_S: Final = 9
 """What routers and engines are told that requests may take to finish: a little less."""
 _STATE, _SESSION, _START = 0, 3, 19
 """Places in /proc/PID/stat behind the name (proc_pid_stat(5), fields 3, 6 and 22)."""
+_LISTEN: Final = "0A"
+"""State of a listening socket in /proc/net/tcp."""
 _POLL_S: Final = 0.05
 
 
@@ -90,6 +92,12 @@ def session_members(leader: ProcessId) -> Iterator[ProcessId]:
                     yield member
 
 
+def listens(leader: ProcessId, port: int) -> bool:
+    """Whether the process, or one that it has started, listens on the TCP port."""
+    listening = _listening(port)
+    return any(not listening.isdisjoint(_sockets(it.pid)) for it in session_members(leader))
+
+
 def end(
     processes: Iterable[ProcessId],
     grace_s: float,
@@ -129,3 +137,24 @@ def _stat(pid: int) -> list[str] | None:
         # The name may hold spaces and parentheses: what follows the last one is fixed.
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return None
+
+
+def _listening(port: int) -> set[str]:
+    """The sockets that listen on the port, as `/proc/PID/fd` calls them (proc_pid_net(5))."""
+    found = set()
+    for table in ("net/tcp", "net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (PROC / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _sockets(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found.add(str(entry.readlink()))
+    return found

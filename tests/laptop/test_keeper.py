@@ -1,0 +1,75 @@
+"""What a keeper takes for its process, and what not."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sagepool.laptop.keeper import Keeper
+from sagepool.laptop.launch import PORT, PartLaunch
+from sagepool.laptop.logfile import LogFile
+
+pytestmark = pytest.mark.timeout(60)
+
+SERVES = [sys.executable, "-m", "http.server", "--bind=127.0.0.1", PORT]
+WAITS = ["sleep", "60"]
+
+
+@asynccontextmanager
+async def kept(
+    folder: Path, command: list[str], claim: Callable[[Keeper], bool], port: int | None = None
+) -> AsyncIterator[Keeper]:
+    """A keeper whose record has come to be as claimed."""
+    reached = asyncio.Event()
+
+    def look() -> None:
+        if claim(keeper):
+            reached.set()
+
+    async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+        part = PartLaunch("it", "engine", command, "/", port=port)
+        keeper = Keeper(
+            part,
+            LogFile(folder / "it.log"),
+            client,
+            on_change=look,
+            on_move=lambda: None,
+            taken=set,
+        )
+        running = asyncio.create_task(keeper.run())
+        try:
+            async with asyncio.timeout(30):
+                await reached.wait()
+            yield keeper
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await keeper.stop()
+
+
+async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Another program, in perfect health."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    writer.close()
+
+
+async def test_a_process_that_answers_at_its_port_is_ready(tmp_path: Path) -> None:
+    async with kept(tmp_path, SERVES, lambda keeper: keeper.record.phase == "ready") as keeper:
+        assert keeper.is_stable.is_set()
+        assert keeper.record.message == ""
+
+
+async def test_another_program_that_answers_there_is_not_taken_for_it(tmp_path: Path) -> None:
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as stranger:
+        port = stranger.sockets[0].getsockname()[1]
+
+        def is_told(keeper: Keeper) -> bool:
+            return keeper.record.message == f"another program answers on port {port}"
+
+        async with kept(tmp_path, WAITS, is_told, port) as keeper:
+            assert keeper.record.phase == "starting"
+            assert not keeper.is_stable.is_set()
