@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import httpx
 import msgspec
@@ -57,6 +57,9 @@ class Supervisor:
         self._place = place
         self._client = client
         self._stop = asyncio.Event()
+        self._is_lacking = asyncio.Event()
+        """Not all answers, or not all is known to answer."""
+        self._is_lacking.set()
         self._failure = ""
         self._record = Record(
             name=launch.name,
@@ -100,7 +103,7 @@ class Supervisor:
             asyncio.create_task(keeper.run(by_name.get(keeper.part.after)))
             for keeper in self._keepers
         ]
-        tasks.append(asyncio.create_task(self._become_ready()))
+        tasks.append(asyncio.create_task(self._follow_readiness()))
         stopping = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([stopping, *tasks[:-1]], return_when="FIRST_COMPLETED")
         broken = next((task for task in done if task is not stopping), None)
@@ -124,33 +127,43 @@ class Supervisor:
         else:
             self._place.record.unlink(missing_ok=True)
 
-    async def _become_ready(self) -> None:
-        """Ready is what answers: every process, and the router knows every engine."""
-        while not (  # noqa: ASYNC110 - the router sends no event to wait for
-            self._all_ready() and await self._router_knows_engines()
-        ):
-            await asyncio.sleep(_TABLE_POLL_S)
-        self._set_outcome("ready", "")
+    async def _follow_readiness(self) -> NoReturn:
+        """Ready is what answers."""
+        while True:
+            await self._is_lacking.wait()
+            while not await self._is_whole():  # noqa: ASYNC110 - the router sends no event
+                await asyncio.sleep(_TABLE_POLL_S)
+            self._is_lacking.clear()
+            self._set_outcome("ready", "")
 
-    def _all_ready(self) -> bool:
-        return all(keeper.record.phase == "ready" for keeper in self._keepers)
-
-    async def _router_knows_engines(self) -> bool:
+    async def _is_whole(self) -> bool:
+        """Whether every process answers, and the router knows where each engine is now."""
+        if not self._all_ready():
+            return False
         if not self._launch.admin:
             return True
         try:
             answer = await self._client.get(f"{self._launch.admin}/admin/table")
-            instances = answer.json()["instances"]
+            known = {
+                (instance["name"], backend["url"])
+                for instance in answer.json()["instances"]
+                if instance["routable"]
+                for backend in instance["backends"]
+            }
         except (httpx.HTTPError, ValueError, KeyError):
             return False
-        routable = {instance["name"] for instance in instances if instance["routable"]}
-        return all(k.part.name in routable for k in self._keepers if k.part.kind == "engine")
+        engines = {(k.part.name, k.url) for k in self._keepers if k.part.kind == "engine"}
+        return engines <= known and self._all_ready()  # one may have ended meanwhile
+
+    def _all_ready(self) -> bool:
+        return all(keeper.record.phase == "ready" for keeper in self._keepers)
 
     def _part_changed(self) -> None:
         if self._record.outcome == "starting":
             self._give_up_if_hopeless()
-        elif self._record.outcome in ("ready", "degraded"):
-            self._record.outcome = "ready" if self._all_ready() else "degraded"
+        elif self._record.outcome == "ready" and not self._all_ready():
+            self._record.outcome = "degraded"
+            self._is_lacking.set()
         self._write_record()
 
     def _give_up_if_hopeless(self) -> None:
