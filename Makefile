@@ -116,6 +116,10 @@ bench: .venv-compiled/.complete ## Our router beside others in one run; writes d
 bench-scale: .venv-compiled/.complete ## Thousands of streams and instances, long bodies, slow readers
 	PYTHONPATH=cluster .venv-compiled/bin/python -m bench.scale --write
 
+.PHONY: bench-operator
+bench-operator: setup ## 100 pools of 10 engines in a cluster of its own, beside bare Deployments; as root, ten minutes
+	PYTHONPATH=cluster $(BIN)/python -m bench.operator_scale --write
+
 .PHONY: bench-request-path
 bench-request-path: .venv-compiled/.complete ## What the router adds to a request, in process
 	PYTHONPATH=cluster .venv-compiled/bin/python -m bench.request_path

@@ -100,12 +100,11 @@ def _controller_manager(config: ClusterConfig) -> list[str]:
         f"--cluster-cidr={config.pod_range}",
         # How soon pods may come to a node that has become ready; 5 s by default.
         "--node-monitor-period=1s",
-        *_UNTHROTTLED,
     ]
 
 
 def _scheduler(config: ClusterConfig) -> list[str]:
-    return [*_client(config, "kube-scheduler"), *_UNTHROTTLED]
+    return _client(config, "kube-scheduler")
 
 
 def _client(config: ClusterConfig, component: str) -> list[str]:
@@ -116,6 +115,7 @@ def _client(config: ClusterConfig, component: str) -> list[str]:
         f"--authorization-kubeconfig={own}",
         "--bind-address=127.0.0.1",
         "--leader-elect=false",
+        *(() if config.is_throttled else _UNTHROTTLED),
     ]
 
 

@@ -39,6 +39,8 @@ class ClusterConfig:
     link_range: IPv4Network = LINK_RANGE
     """Two addresses: this machine's end and the node's end of the wire between them."""
     api_port: int = 6443
+    is_throttled: bool = False
+    """Controllers and scheduler keep to Kubernetes' own limits, some tens of requests a second."""
 
     def __post_init__(self) -> None:
         """Refuse what would only fail deep inside a component."""
@@ -107,8 +109,8 @@ class ClusterConfig:
 def read_config(environ: Mapping[str, str], home: Path) -> ClusterConfig:
     """Return the configuration that the environment asks for.
 
-    Reads SAGEPOOL_CLUSTER_NAME, _STATE, _POD_RANGE, _SERVICE_RANGE and _LINK_RANGE, and
-    XDG_STATE_HOME and XDG_CACHE_HOME for the folders. Raises Unsupported for what is malformed.
+    Reads SAGEPOOL_CLUSTER_NAME, _STATE, _POD_RANGE, _SERVICE_RANGE, _LINK_RANGE and _THROTTLED,
+    and XDG_STATE_HOME and XDG_CACHE_HOME for the folders. Raises Unsupported for what is malformed.
     """
     state_home = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
     cache_home = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
@@ -120,6 +122,7 @@ def read_config(environ: Mapping[str, str], home: Path) -> ClusterConfig:
         pod_range=_range(environ, "POD", POD_RANGE, longest=22),
         service_range=_range(environ, "SERVICE", SERVICE_RANGE, longest=26),
         link_range=_range(environ, "LINK", LINK_RANGE, longest=30),
+        is_throttled=environ.get("SAGEPOOL_CLUSTER_THROTTLED", "") == "yes",
     )
 
 

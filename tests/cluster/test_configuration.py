@@ -86,3 +86,8 @@ def test_routes_of_its_own_are_no_conflict() -> None:
 def test_a_host_route_without_a_device_is_judged_too() -> None:
     (conflict,) = find_conflicts(config(), [{"dst": "10.96.0.10", "gateway": "192.0.2.9"}])
     assert conflict.endswith("10.96.0.10/32 is routed to 192.0.2.9")
+
+
+def test_kubernetes_own_limits_are_kept_where_that_is_asked_for() -> None:
+    assert not read_config({}, HOME).is_throttled
+    assert read_config({"SAGEPOOL_CLUSTER_THROTTLED": "yes"}, HOME).is_throttled

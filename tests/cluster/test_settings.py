@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -30,6 +31,13 @@ def test_everything_that_a_component_writes_is_below_its_state_folder() -> None:
             _, _, value = argument.partition("=")
             if value.startswith("/"):
                 assert value.startswith("/state/cluster/")
+
+
+def test_the_control_plane_is_held_back_only_where_that_is_asked_for() -> None:
+    for component in ("kube-controller-manager", "kube-scheduler"):
+        usual = component_command(config(), component)
+        held_back = component_command(replace(config(), is_throttled=True), component)
+        assert set(usual) - set(held_back) == {"--kube-api-qps=500", "--kube-api-burst=1000"}
 
 
 def test_containerds_settings_are_toml_with_the_clusters_paths() -> None:

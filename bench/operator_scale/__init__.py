@@ -1,0 +1,1 @@
+"""What the operator takes to run many pools; see docs/operator-scale.md."""
