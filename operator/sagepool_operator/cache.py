@@ -4,8 +4,9 @@ Each kind has a reflector of ours (`sagepool_kube.reflector`). kopf keeps an ind
 learns nothing of objects that vanish while its watch is being renewed: they stay in its index for
 ever. Our reflector lists again and reports what is gone.
 
-The cache also shows our own writes at once. Without that, a reconcile that follows quickly would
-see the world before the last one and write the same again.
+The cache also shows our own writes at once, and wakes their pool at once. Without that, a reconcile
+that follows quickly would see the world before the last one and write the same again. What a watch
+then shows of them is no news: nobody is woken a second time.
 """
 
 import asyncio
@@ -97,8 +98,10 @@ class ReflectedCache:
 
     def note(self, kind: Kind, obj: Object) -> None:
         """Show an object as the API server has just returned it from a write of ours."""
-        if not self._is_undone(kind, obj) and self._put(kind, obj):
+        key = pool_of(kind, obj)
+        if key is not None and not self._is_undone(kind, obj) and self._put(kind, key, obj):
             self._unconfirmed[kind][_address(obj)] = obj
+            self._wake(key)
 
     def _of(self, kind: Kind, key: PoolKey) -> list[Object]:
         return list(self._index[kind].get(key, {}).values())
@@ -114,9 +117,9 @@ class ReflectedCache:
         undone = [o for o in self._unconfirmed[kind].values() if self._is_undone(kind, o)]
         for obj in undone:
             del self._unconfirmed[kind][_address(obj)]
-            self._drop(kind, obj)
             key = pool_of(kind, obj)
             if key is not None:
+                self._drop(kind, key, obj)
                 self._wake(key)
 
     def _is_undone(self, kind: Kind, obj: Object) -> bool:
@@ -125,22 +128,23 @@ class ReflectedCache:
         return _address(obj) not in reflector.store and _number(reflector.version) >= _version(obj)
 
     def _changed(self, kind: Kind, old: Object | None, new: Object | None) -> None:
-        if old is not None and (new is None or pool_of(kind, old) != pool_of(kind, new)):
-            self._drop(kind, old)
-        if new is not None:
-            self._put(kind, new)
+        before = pool_of(kind, old) if old is not None else None
+        after = pool_of(kind, new) if new is not None else None
+        woken = set()
+        if old is not None and before is not None and before != after:
+            self._drop(kind, before, old)
+            woken.add(before)
+        if new is not None and after is not None and self._put(kind, after, new):
+            woken.add(after)
         shown = new or old
         if shown is not None:
             self._confirm(kind, shown)
-        for key in {pool_of(kind, obj) for obj in (old, new) if obj is not None}:
-            if key is not None:
-                self._wake(key)
+        for key in woken:
+            self._wake(key)
 
-    def _put(self, kind: Kind, obj: Object) -> bool:
-        """Take an object in, unless a newer state of it is here; says whether it was."""
-        key = pool_of(kind, obj)
-        if key is None:
-            return False
+    def _put(self, kind: Kind, key: PoolKey, obj: Object) -> bool:
+        """Take an object of the pool in, unless this state of it or a newer one is here; says
+        whether it was."""
         objects = self._index[kind].setdefault(key, {})
         name = obj["metadata"]["name"]
         here = objects.get(name)
@@ -149,10 +153,7 @@ class ReflectedCache:
         objects[name] = _slim(obj)
         return True
 
-    def _drop(self, kind: Kind, obj: Object) -> None:
-        key = pool_of(kind, obj)
-        if key is None:
-            return
+    def _drop(self, kind: Kind, key: PoolKey, obj: Object) -> None:
         objects = self._index[kind].get(key, {})
         here = objects.get(obj["metadata"]["name"])
         if here is not None and here["metadata"].get("uid") == obj["metadata"].get("uid"):

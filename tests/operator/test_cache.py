@@ -95,7 +95,21 @@ async def test_write_that_was_undone_unseen_is_forgotten_with_the_next_list(
     synced.note(SERVICES, ours)
     assert shown(synced) == ["rag-router"]
     await until(lambda: shown(synced) == [])
+    assert woken == [KEY, KEY]
+
+
+async def test_a_pool_is_woken_once_by_a_write_of_ours_and_not_by_its_echo(
+    synced: ReflectedCache, kube: FakeKube, woken: list[PoolKey]
+) -> None:
+    ours = kube.put(SERVICES, service(spec={"n": 1}))
+    synced.note(SERVICES, ours)
     assert woken == [KEY]
+    await until(lambda: kube.delivered >= kube.version)
+    assert woken == [KEY]
+    synced.note(SERVICES, ours)  # applied again, and nothing of it was new
+    assert woken == [KEY]
+    kube.put(SERVICES, service(spec={"n": 2}))
+    await until(lambda: woken == [KEY, KEY])
 
 
 async def test_answer_that_comes_after_the_watch_has_shown_the_deletion_is_too_late(
