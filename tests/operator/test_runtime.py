@@ -13,6 +13,7 @@ from operator_waiting import until
 from operator_world import KEY, World
 from sagepool_crds import names
 from sagepool_kube.api import DEPLOYMENTS, INSTANCES, SERVICES
+from sagepool_kube.errors import Unavailable
 from sagepool_operator.config import LeaseName
 from sagepool_operator.errors import OperatorError
 
@@ -101,6 +102,32 @@ async def test_outage_of_the_api_server_is_survived(world: World) -> None:
             await until(lambda: bool(operator.health()["errors"]))
         await play_until(world, is_ready(world, "2/2"))
         assert operator.health()["errors"] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "passes_fail"),
+    [
+        (Unavailable("slow down", retry_after_s=0.0), False),
+        (Unavailable("no answer in time"), True),
+        (Unavailable("connection reset by peer"), True),
+    ],
+    ids=["throttles", "times out", "drops connections"],
+)
+async def test_a_server_that_serves_badly_only_delays(
+    world: World, fault: Unavailable, passes_fail: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for verb in ("list", "watch", "get", "apply", "create"):
+        world.kube.fail_next(verb, fault)
+    world.apply_pool()
+    async with running(world.kube) as operator:
+        await play_until(world, is_ready(world))
+        await idle(operator)
+        assert operator.health()["errors"] == []
+        world.kube.calls.clear()
+        operator.wake(KEY)
+        await idle(operator)
+        assert [call for call in world.kube.calls if call[0] != "watch"] == []
+    assert ("could not reconcile, trying again" in caplog.messages) is passes_fail
 
 
 async def test_restarted_operator_changes_nothing_of_a_settled_pool(world: World) -> None:
