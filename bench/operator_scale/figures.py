@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from bench.report import format_table
@@ -44,9 +45,8 @@ class Figures:
         return self.settled_s / self.bare_s
 
     def acted_within_ms(self, share: float) -> float:
-        """Within which that share of the changes was acted on."""
-        ranked = sorted(self.acted_ms)
-        return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
+        """Within which that share of the changes was acted on (nearest rank)."""
+        return sorted(self.acted_ms)[max(1, ceil(share * len(self.acted_ms))) - 1]
 
 
 def render(figures: Figures, facts: dict[str, str]) -> str:

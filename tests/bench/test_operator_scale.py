@@ -64,6 +64,11 @@ def test_a_played_pod_is_ready_when_its_gate_is_open() -> None:
     assert objects.is_ready(objects.running(pod(gate=False), "10.0.0.2", NOW))
 
 
+def test_a_share_of_the_changes_is_told_by_the_slowest_of_it() -> None:
+    assert (GOOD.acted_within_ms(0.5), GOOD.acted_within_ms(0.99)) == (50.0, 99.0)
+    assert replace(GOOD, acted_ms=[7.0]).acted_within_ms(0.5) == 7.0
+
+
 def test_a_good_run_misses_nothing() -> None:
     assert missed(GOOD) == []
 
