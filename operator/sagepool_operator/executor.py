@@ -1,7 +1,8 @@
 """Carries a plan out: applies, deletes, status, and an event where a write turned something.
 
 What a pool is made of is written in its order. The writes for its engines do not depend on each
-other: they are under way together, or a pool would come up as slowly as it has engines.
+other: they are under way together, or a pool would come up as slowly as it has engines. How many is
+bounded over all pools: an API server that is busy with us is slow for the kubelets too.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from sagepool_kube.errors import Conflict, Forbidden, Invalid, NotFound, Termina
 from sagepool_operator.plan import Apply, ApplyStatus, Delete, Event, Plan
 
 _logger: Final = logging.getLogger(__name__)
-_AT_ONCE: Final = 8
-"""Writes of one pool that are under way together."""
+_AT_ONCE: Final = 16
+"""Writes for engines that are under way together, of all pools."""
 
 W = TypeVar("W")
 _Write: TypeAlias = Apply | Delete | ApplyStatus
@@ -40,6 +41,7 @@ class Executor:
         self._api = api
         self._notes = notes
         self._record = record
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def make(self, plan: Plan) -> tuple[str, ...]:
         """Apply, delete, open gates. What the API server refuses is returned in words, the rest is
@@ -54,7 +56,7 @@ class Executor:
         try:
             for write in (*parts, *plan.deletes):
                 await self._try(refused, write)
-            await _together(partial(self._try, refused), [*engines, *plan.gates])
+            await self._together(partial(self._try, refused), [*engines, *plan.gates])
         except Terminating:
             pass  # all that there is goes with its namespace, the pool too
         return tuple(refused)
@@ -65,7 +67,18 @@ class Executor:
         Raises:
             KubeError: a status could not be written.
         """
-        await _together(self._apply_status, plan.statuses)
+        await self._together(self._apply_status, plan.statuses)
+
+    async def _together(self, make: Callable[[W], Awaitable[None]], writes: Sequence[W]) -> None:
+        """Make all of them; if some fail, the others are made all the same, and one error tells."""
+
+        async def make_one(write: W) -> None:
+            async with self._turns:
+                await make(write)
+
+        for result in await asyncio.gather(*map(make_one, writes), return_exceptions=True):
+            if result is not None:
+                raise result
 
     async def _try(self, refused: list[str], write: _Write) -> None:
         """Write, and add what the API server says if it refuses."""
@@ -115,19 +128,6 @@ class Executor:
     async def _record_all(self, events: tuple[Event, ...]) -> None:
         for event in events:
             await self._record(event)
-
-
-async def _together(make: Callable[[W], Awaitable[None]], writes: Sequence[W]) -> None:
-    """Make all of them; if some fail, the others are made all the same, and one error tells."""
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def make_one(write: W) -> None:
-        async with turns:
-            await make(write)
-
-    for result in await asyncio.gather(*map(make_one, writes), return_exceptions=True):
-        if result is not None:
-            raise result
 
 
 def _fields(kind: Kind, namespace: str, name: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ from sagepool_operator.sizing import models_to_size
 from sagepool_operator.snapshot import Observed
 from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
 
-_ADDRESS_WAIT: Final = timedelta(seconds=5)
+_ADDRESS_WAIT: Final = timedelta(seconds=15)
 """So long a new pod may be without an address before it gets an instance: most are written once."""
 _TAKEN_RECHECK_S: Final = 5.0
 """Between two looks at an object of somebody else that bears a name which the pool needs."""
