@@ -39,6 +39,8 @@ class GroupFacts:
     """Pods built from the present template."""
     existing: int
     """All pods, those that a rollout still has to replace included."""
+    is_gated: bool = False
+    """Engines answer whose pods do not count as ready yet: a rollout still waits for them."""
     is_stuck: bool = False
     """The Deployment has given up waiting for progress."""
     problem: Problem | None = None
@@ -280,7 +282,8 @@ def judge_progressing(facts: PoolFacts) -> Judgement:
     moving = [w.name for w in workloads if w.is_moving]
     if moving:
         return Judgement(True, "RollingOut", f"pods of {', '.join(moving)} come and go")
-    starting = [w.name for w in workloads if w.is_short and _may_pass(w.problem)]
+    waiting = [w for w in workloads if w.is_short or w.is_gated]
+    starting = [w.name for w in waiting if _may_pass(w.problem)]
     if starting:
         return Judgement(True, "Starting", f"pods of {', '.join(starting)} are not ready yet")
     return Judgement(False, "Settled", "as many pods as asked for, all from the present spec")

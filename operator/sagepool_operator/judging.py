@@ -361,10 +361,10 @@ def _workload_facts(
     return GroupFacts(
         name=name,
         desired=desired,
-        # A rollout has one engine more than asked for.
-        ready=min(ready, desired),
+        ready=min(ready, desired),  # a rollout has one engine more than asked for
         updated=min(int(status.get("updatedReplicas", 0)), desired) if is_current else 0,
         existing=int(status.get("replicas", 0)),
+        is_gated=int(status.get("readyReplicas", 0)) < min(ready, desired),
         is_stuck=any(
             c["type"] == "Progressing" and c["status"] == "False"
             for c in status.get("conditions") or ()

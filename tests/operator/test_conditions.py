@@ -366,6 +366,7 @@ def test_router(router: GroupFacts, expected: tuple[bool, str]) -> None:
         (SHORT, (True, "Starting")),
         (replace(SHORT, problem=TROUBLE), (False, "Settled")),
         (replace(SHORT, problem=MOUNTING), (True, "Starting")),
+        (replace(UP, is_gated=True), (True, "Starting")),
         (replace(UP, updated=1), (True, "RollingOut")),
         (replace(UP, existing=3), (True, "RollingOut")),
         (replace(UP, updated=1, is_stuck=True), (False, "Stuck")),

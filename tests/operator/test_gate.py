@@ -212,6 +212,16 @@ async def test_conditions_of_others_on_the_pod_stay(routed: World, routers: list
     assert is_open(routed.pods("chat")[0])
 
 
+async def test_a_pool_is_not_settled_before_its_gates_are_open(
+    routed: World, routers: list[str]
+) -> None:
+    assert routed.condition(names.PROGRESSING) == ("True", "Starting")
+    for router in routers:
+        say(routed, router, "chat")
+    await routed.settle()
+    assert routed.condition(names.PROGRESSING) == ("False", "Settled")
+
+
 class KubeWithoutRight(FakeKube):
     """Lets nobody write the status of pods."""
 

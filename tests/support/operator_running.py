@@ -58,8 +58,14 @@ async def play_until(world: World, condition: Callable[[], bool]) -> None:
 
 
 def is_ready(world: World, ready: str = "3/3") -> Callable[[], bool]:
+    """Every engine answers, and the cluster has nothing left to do either."""
+
     def check() -> bool:
-        return world.condition(names.READY) == ("True", "AllReady") and world.status.ready == ready
+        return (
+            world.condition(names.READY) == ("True", "AllReady")
+            and world.condition(names.PROGRESSING) == ("False", "Settled")
+            and world.status.ready == ready
+        )
 
     return check
 

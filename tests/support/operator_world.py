@@ -428,7 +428,7 @@ def _pod(name: str, deployment: Json) -> Json:
 def _count(kube: FakeKube, deployment: Json) -> None:
     meta = deployment["metadata"]
     pods = [p for p in kube.all(PODS) if p["metadata"]["annotations"]["of"] == meta["uid"]]
-    ready = sum("containerStatuses" in p.get("status", {}) for p in pods)
+    ready = sum(_is_up(pod) for pod in pods)
 
     def change(live: Json) -> None:
         live["status"] = {
@@ -439,6 +439,14 @@ def _count(kube: FakeKube, deployment: Json) -> None:
         }
 
     kube.edit(DEPLOYMENTS, meta["namespace"], meta["name"], change)
+
+
+def _is_up(pod: Json) -> bool:
+    """Whether its containers run and its readiness gates are open."""
+    status = pod.get("status", {})
+    is_open = {c["type"] for c in status.get("conditions", ()) if c["status"] == "True"}
+    gates = {gate["conditionType"] for gate in pod["spec"].get("readinessGates", ())}
+    return "containerStatuses" in status and gates <= is_open
 
 
 def _key_of(obj: Mapping[str, Any]) -> PoolKey:
