@@ -7,10 +7,11 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from sagepool_crds.cache import Cache, ModelCache
 from sagepool_crds.cloud import Cloud, Source
 from sagepool_crds.environment import EnvVar
-from sagepool_crds.fields import KeyReference, LabelName, Name, Port, Price, Quantity
+from sagepool_crds.fields import LabelName, Port, Price, Quantity
 from sagepool_crds.lora import MOST_ADAPTERS, Adapter, LoraRoom
-from sagepool_crds.markers import Rule, list_map, list_set, rules, says
+from sagepool_crds.markers import Rule, list_map, rules, says
 from sagepool_crds.meta import ApiModel, Condition, KubernetesObject
+from sagepool_crds.model import Model
 from sagepool_crds.pod_template import patch_schema
 from sagepool_crds.rollout import Rollout
 from sagepool_crds.router import Router
@@ -42,46 +43,6 @@ class Engine(ApiModel):
     """Further environment variables."""
     port: Port = 8000
     """Port the engine listens on in its pod."""
-
-
-class Model(ApiModel):
-    """What a group serves, and under which names."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                "!(self.name in self.aliases)",
-                "aliases repeats the model's own name: remove it there",
-                field_path=".aliases",
-            )
-        )
-    )
-
-    uri: str | None = Field(
-        default=None,
-        max_length=512,
-        pattern=r"^hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
-        json_schema_extra=says(
-            "write hf://OWNER/NAME, for example hf://Qwen/Qwen2.5-7B-Instruct: models come from "
-            "the Hugging Face hub"
-        ),
-    )
-    """Where the weights are: `hf://OWNER/NAME` on the Hugging Face hub."""
-    name: Name
-    """Name that clients send as `model`."""
-    aliases: list[Name] = Field(default_factory=list, max_length=16, json_schema_extra=list_set())
-    """Other names that clients may send for it."""
-    revision: str | None = Field(default=None, min_length=1, max_length=255)
-    """Branch, tag or commit on the hub. Left out: the hub's default branch."""
-    token_secret: KeyReference | None = None
-    """Secret with the hub's access token, for gated models."""
-
-    @property
-    def source(self) -> str:
-        """Where the weights come from and their revision, in one word; empty without a uri."""
-        if self.uri is None:
-            return ""
-        return f"{self.uri}@{self.revision}" if self.revision is not None else self.uri
 
 
 class Gpu(ApiModel):
@@ -144,6 +105,12 @@ class Group(ApiModel):
                 "the simulator downloads nothing: remove embeddingModel.revision and "
                 "embeddingModel.tokenSecret",
                 field_path=".embeddingModel",
+            ),
+            Rule(
+                "!has(self.model.uri) || !self.model.uri.startsWith('pvc://') || "
+                "!has(self.model.tokenSecret) || self.adapters.size() > 0 || has(self.lora)",
+                "a model on a claim is served from there without a token: remove model.tokenSecret",
+                field_path=".model",
             ),
             Rule(
                 "self.role == 'llm_embedding' || !has(self.embeddingModel)",

@@ -7,12 +7,14 @@ from typing import Final
 from sagepool_crds import names
 from sagepool_crds.cache import Cache
 from sagepool_crds.fields import KeyReference
-from sagepool_crds.pool import Group, InferencePool, Model
+from sagepool_crds.model import Model
+from sagepool_crds.pool import Group, InferencePool
 from sagepool_operator.drift import digest
 from sagepool_operator.engines.container import HUB_SCHEME
 
 MOUNT: Final = "/models"
 """Where the cache is, in engine pods and in those that fetch."""
+CLAIM_SCHEME: Final = "pvc://"
 _DEFAULT_REVISION: Final = "main"
 _MOST_OF_A_NAME: Final = 80
 _KEY_LENGTH: Final = 10
@@ -34,6 +36,15 @@ class Download:
     def source(self) -> str:
         """The model and its revision, for people."""
         return f"{self.uri}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFolder:
+    """A model that lies on a claim, and that engines load from there."""
+
+    claim: str
+    path: str
+    """On the claim; empty: all of it."""
 
 
 def cache_of(pool: InferencePool) -> Cache | None:
@@ -66,7 +77,12 @@ def place_of(pool: InferencePool) -> str:
 def download_of(pool: InferencePool, group: Group) -> Download | None:
     """How the group's model comes into the cache; None where its engine is given no folder."""
     cache, model = cache_of(pool), group.model
-    if cache is None or model.uri is None or group.engine.type == "simulator":
+    if (
+        cache is None
+        or not model.uri
+        or claim_folder_of(group) is not None
+        or _loads_nothing(group)
+    ):
         return None
     revision = model.revision or _DEFAULT_REVISION
     place = claim_of(pool) or cache.path
@@ -81,8 +97,20 @@ def download_of(pool: InferencePool, group: Group) -> Download | None:
     )
 
 
+def claim_folder_of(group: Group) -> ClaimFolder | None:
+    """Where the group's model lies, if it is on a claim that engines have to mount."""
+    uri = group.model.uri or ""
+    if not uri.startswith(CLAIM_SCHEME) or _loads_nothing(group):
+        return None
+    claim, _, path = uri.removeprefix(CLAIM_SCHEME).partition("/")
+    return ClaimFolder(claim, path)
+
+
 def folder_of(pool: InferencePool, group: Group) -> str:
     """The folder that the group's engine loads its model from; empty: it fetches for itself."""
+    lies = claim_folder_of(group)
+    if lies is not None:
+        return f"{MOUNT}/{lies.path}".rstrip("/")
     download = download_of(pool, group)
     return f"{MOUNT}/{download.folder}" if download is not None else ""
 
@@ -97,6 +125,10 @@ def downloads_of(pool: InferencePool) -> tuple[Download, ...]:
 def cached_models(pool: InferencePool) -> dict[str, str]:
     """Model name to the Job that fetches it."""
     return {model.name: download.name for model, download in _cached(pool)}
+
+
+def _loads_nothing(group: Group) -> bool:
+    return group.engine.type == "simulator"
 
 
 def _cached(pool: InferencePool) -> Iterator[tuple[Model, Download]]:

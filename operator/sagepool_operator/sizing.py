@@ -7,6 +7,7 @@ from typing import Final
 
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_crds.quantity import read_quantity
+from sagepool_operator.caching import claim_folder_of
 from sagepool_operator.fit import Estimate, Hardware, ModelConfig, estimate
 
 _LENGTH: Final = "--max-model-len"
@@ -41,8 +42,8 @@ class GroupFit:
 
 
 def models_to_size(pool: InferencePool) -> tuple[HubModel, ...]:
-    """Models of the groups that say how much memory their GPUs have."""
-    sized = (group for group in pool.spec.groups if _memory_bytes(group))
+    """Models on the hub of the groups that say how much memory their GPUs have."""
+    sized = (g for g in pool.spec.groups if _memory_bytes(g) and claim_folder_of(g) is None)
     return tuple(dict.fromkeys(_model_of(group) for group in sized))
 
 
@@ -50,6 +51,8 @@ def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> G
     """Whether a group fits; None when it does not say into what, or its model is not known."""
     memory_bytes = _memory_bytes(group)
     config = configs.get(_model_of(group))
+    if claim_folder_of(group) is not None:
+        config = "the operator does not mount the claim that has its config.json"
     if group.gpu is None or not memory_bytes or config is None:
         return None
     hardware = Hardware(group.gpu.count, memory_bytes, group.gpu.memory_fraction)

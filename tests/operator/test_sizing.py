@@ -141,6 +141,15 @@ class TestPool:
         assert "the hub asks for a token" in world.message(names.MODELS_FIT)
         assert self.told(world) == []
 
+    async def test_whose_model_lies_on_a_claim_says_that_nothing_is_known(
+        self, world: World
+    ) -> None:
+        world.edit_group("chat", model={"name": "qwen", "uri": "pvc://weights/qwen"})
+        await world.settle()
+        assert world.hub.asked[KEY] == ()
+        assert world.condition(names.MODELS_FIT) == ("Unknown", "FitUnknown")
+        assert "does not mount the claim" in world.message(names.MODELS_FIT)
+
     async def test_keeps_its_word_while_a_new_operator_has_not_read_the_model_yet(
         self, world: World
     ) -> None:

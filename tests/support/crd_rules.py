@@ -84,6 +84,10 @@ def _adapted(*adapters: str, **fields: Any) -> dict[str, Any]:
     return pool
 
 
+def _served_from(uri: str, **model: Any) -> dict[str, Any]:
+    return _pool_of(engine={"type": "vllm"}, model={"name": "m", "uri": uri, **model})
+
+
 def _adapter_from(uri: str) -> dict[str, Any]:
     return _pool_of(adapters=[{"name": "bot", "uri": uri}])
 
@@ -482,6 +486,31 @@ RULES = [
         "spec.groups[0].model.uri",
         bad=_pool_of(engine={"type": "vllm"}, model={"name": "m", "uri": "Qwen/Qwen2.5"}),
         good=_pool_of(engine={"type": "vllm"}, model={"name": "m", "uri": "hf://Qwen/Qwen2.5"}),
+    ),
+    *(
+        Rule(
+            "or pvc://CLAIM/FOLDER for one that lies on a claim",
+            "spec.groups[0].model.uri",
+            bad=_served_from(uri),
+            good=_served_from("pvc://my-models.v1/a/qwen2.5"),
+        )
+        for uri in ("pvc://", "pvc://Models/a", "pvc://models/", "pvc://models/../a", "pvc://m//a")
+    ),
+    Rule(
+        "a folder of a claim has no revisions: remove revision, and name the folder",
+        "spec.groups[0].model.revision",
+        bad=_served_from("pvc://models/qwen", revision="main"),
+        good=_served_from("pvc://models"),
+    ),
+    Rule(
+        "a model on a claim is served from there without a token: remove model.tokenSecret",
+        "spec.groups[0].model",
+        bad=_served_from("pvc://models/qwen", tokenSecret=KEY),
+        good=_pool_of(
+            engine={"type": "vllm"},
+            model={"name": "m", "uri": "pvc://models/qwen", "tokenSecret": KEY},
+            adapters=[{"name": "bot", "uri": "hf://acme/bot"}],
+        ),
     ),
     Rule(
         "write the resource's full name, for example nvidia.com/gpu or amd.com/gpu",

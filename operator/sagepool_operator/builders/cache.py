@@ -8,7 +8,14 @@ from sagepool_crds.pod_template import WAIT_CONTAINER
 from sagepool_crds.pool import InferencePool
 from sagepool_kube.api import JOBS, PERSISTENT_VOLUME_CLAIMS, Object
 from sagepool_operator.builders import identity, podpatch, registry, security
-from sagepool_operator.caching import MOUNT, Download, cache_of, claim_of, download_of
+from sagepool_operator.caching import (
+    MOUNT,
+    ClaimFolder,
+    Download,
+    cache_of,
+    claim_of,
+    download_of,
+)
 from sagepool_operator.config import Images
 
 PORT: Final = 9093
@@ -81,8 +88,14 @@ def build_volume(pool: InferencePool) -> dict[str, Any]:
     return {"name": _VOLUME, "hostPath": {"path": path, "type": "Directory"}}
 
 
+def build_claim_volume(lies: ClaimFolder) -> dict[str, Any]:
+    """A claim with a model on it, as a volume of a pod that serves it."""
+    source = {"claimName": lies.claim, "readOnly": True}
+    return {"name": _VOLUME, "persistentVolumeClaim": source}
+
+
 def build_mount() -> dict[str, Any]:
-    """The cache in a container that only reads it."""
+    """The volume with models in a container that only reads it."""
     return {"name": _VOLUME, "mountPath": MOUNT, "readOnly": True}
 
 
