@@ -56,6 +56,11 @@ class Cache(ApiModel):
                 "path is the folder of type hostPath: set both, or neither",
                 field_path=".path",
             ),
+            Rule(
+                "self.type != 'none' || self.reclaimPolicy == 'Retain'",
+                "type none keeps no model: remove reclaimPolicy, or set type to pvc or hostPath",
+                field_path=".reclaimPolicy",
+            ),
             _fixed("storageClassName"),
             _fixed("accessMode"),
         )
@@ -81,6 +86,10 @@ class Cache(ApiModel):
         json_schema_extra=says("write an absolute path, for example /mnt/models"),
     )
     """The folder on the nodes, for type hostPath. It has to be there, writable by user 65532."""
+    reclaim_policy: Literal["Retain", "Delete"] = "Retain"
+    """What becomes of a model that no group of the pool names any more. Retain: it stays. Delete:
+    it is removed once no pod uses it, if it was fetched for this pool and no other pool wants it.
+    With the pool itself nothing is removed."""
 
 
 class ModelCache(ApiModel):

@@ -18,11 +18,14 @@ FIELD_MANAGER: Final = "sagepool"
 SCALE_MANAGER: Final = "sagepool-scale"
 """Keeps a Deployment's replicas as they are when the operator hands them over to others."""
 
+NOTES_MANAGER: Final = "sagepool-notes"
+"""Notes on a Job of ours what has been told of it."""
+
 POOL_LABEL: Final = "sagepool.dev/pool"
 GROUP_LABEL: Final = "sagepool.dev/group"
 ROLE_LABEL: Final = "sagepool.dev/role"
 DOWNLOAD_LABEL: Final = "sagepool.dev/download"
-"""On the pod of a download: the name of its Job."""
+"""On the pod of a Job that fetches or removes models: the name of its Job."""
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 
@@ -31,6 +34,9 @@ REFRESH_ANNOTATION: Final = "sagepool.dev/refresh"
 
 REPLICAS_ANNOTATION: Final = "sagepool.dev/replicas"
 """On a group's Deployment: `external` where others than the operator say how many pods it has."""
+
+TOLD_ANNOTATION: Final = "sagepool.dev/told"
+"""On a Job that has removed models: an Event has told of it."""
 
 MODEL_ANNOTATION: Final = "sagepool.dev/model"
 EMBEDDING_MODEL_ANNOTATION: Final = "sagepool.dev/embedding-model"
@@ -96,6 +102,12 @@ def group_name(pool: str, group: str) -> str:
 def download_name(pool: str, key: str) -> str:
     """Name of the Job that fetches a model; `key` tells it from the pool's others."""
     return f"{pool}-model-{key}"
+
+
+def prune_name(pool: str, key: str) -> str:
+    """Name of the Job that removes models which the pool wants no longer; `key` tells it from that
+    of another set of models."""
+    return f"{pool}-prune-{key}"
 
 
 def claim_name(pool: str) -> str:

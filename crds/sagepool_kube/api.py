@@ -98,7 +98,8 @@ class ObjectApi(Protocol):
     async def delete(
         self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None
     ) -> None:
-        """Delete in the background; `uid` guards against a namesake. Raises NotFound, Conflict."""
+        """Delete it, and what it owns after it; a Job after its pods, so that none runs any more.
+        `uid` guards against a namesake. Raises NotFound, Conflict."""
         ...
 
 

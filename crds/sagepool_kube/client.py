@@ -17,7 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTResponse
 
 from sagepool_crds import names
-from sagepool_kube.api import Kind, Object, ObjectList, WatchEvent
+from sagepool_kube.api import JOBS, Kind, Object, ObjectList, WatchEvent
 from sagepool_kube.errors import Gone, Invalid, KubeError, Unavailable, error_of_status
 
 _PAGE_SIZE: Final = 500
@@ -222,11 +222,12 @@ class KubeClient:
     async def delete(
         self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None
     ) -> None:
-        """Delete in the background; `uid` guards against a namesake. Raises NotFound, Conflict."""
+        """Delete it, and what it owns after it; a Job after its pods, so that none runs any more.
+        `uid` guards against a namesake. Raises NotFound, Conflict."""
         options: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": "Background",
+            "propagationPolicy": "Foreground" if kind == JOBS else "Background",
         }
         if uid is not None:
             options["preconditions"] = {"uid": uid}

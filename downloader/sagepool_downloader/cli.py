@@ -16,6 +16,7 @@ from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
 from sagepool_downloader.folder import ModelFolder, explain
 from sagepool_downloader.hub import SCHEME, Hub, Patience
 from sagepool_downloader.progress import Progress
+from sagepool_downloader.prune import prune_models
 from sagepool_downloader.server import ProgressServer
 
 _HIGHEST_PORT: Final = 65535
@@ -25,8 +26,7 @@ _DAY_S: Final = 86400.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program. Exit code 0: the model is there; 1: it is not, a sentence says why; 2: wrong
-    use."""
+    """Run the program. Exit code 0: it is done; 1: it is not, a sentence says why; 2: wrong use."""
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     # Each request would be a line.
@@ -37,11 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda caught, _: os._exit(128 + caught))
     try:
         with explain(options.root):
-            if options.command == "fetch":
-                _fetch(options)
-            else:
-                folder = ModelFolder(options.root, options.folder)
-                wait_for_model(folder, Wait(options.wait_seconds))
+            match options.command:
+                case "fetch":
+                    _fetch(options)
+                case "wait":
+                    folder = ModelFolder(options.root, options.folder, options.pool or "")
+                    wait_for_model(folder, Wait(options.wait_seconds))
+                case "prune":
+                    _prune(options)
     except DownloadError as error:
         _tell(options.termination_log, f"{error.reason}: {error}")
         return 1
@@ -53,7 +56,7 @@ def _fetch(options: argparse.Namespace) -> None:
     # A Secret that was made from a file often ends with a line break.
     token = os.environ.get("HF_TOKEN", "").strip()
     hub = Hub(options.hub, options.uri, options.revision, token, Patience())
-    folder = ModelFolder(options.root, options.folder)
+    folder = ModelFolder(options.root, options.folder, options.pool or "")
     with ProgressServer((options.host, options.port), progress) as server:
         logging.info("serving on %s:%d", options.host, server.server_address[1])
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
@@ -71,6 +74,16 @@ def _fetch(options: argparse.Namespace) -> None:
     _tell(options.termination_log, f"Done: {folder.size_bytes()} bytes")
 
 
+def _prune(options: argparse.Namespace) -> None:
+    waiting = Wait(options.wait_seconds)
+    removed = list(prune_models(options.root, options.pool, options.keep, waiting))
+    if not removed:
+        return
+    size_bytes = sum(one.size_bytes for one in removed)
+    names = ", ".join(one.name for one in removed)
+    _tell(options.termination_log, f"Removed: {size_bytes} bytes of {names}")
+
+
 def _tell(termination_log: Path, message: str) -> None:
     print(f"sagepool-downloader: {message}", file=sys.stderr)
     try:
@@ -81,53 +94,62 @@ def _tell(termination_log: Path, message: str) -> None:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options, by default of this process; wrong ones end it with a sentence and code 2."""
-    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    shared.add_argument("--root", type=Path, required=True, help="the cache's folder")
-    shared.add_argument(
-        "--folder", type=_folder, required=True, help="the model's folder below it, one name"
-    )
-    shared.add_argument(
-        "--wait-seconds",
-        type=_seconds,
-        default=_DAY_S,
-        help="limit of waiting for another process that fetches the same model",
-    )
-    shared.add_argument(
-        "--termination-log",
-        type=Path,
-        default=Path("/dev/termination-log"),
-        help="where the kubelet reads why the container has ended",
-    )
     parser = argparse.ArgumentParser(
         prog="sagepool-downloader",
-        description="Fetches a model into a cache, or waits until it is there.",
+        description="Fetches a model into a cache, waits until it is there, or removes it.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    style = argparse.ArgumentDefaultsHelpFormatter
-    fetch = commands.add_parser(
-        "fetch",
-        parents=[shared],
-        help="fetch a model; the hub's token is read from HF_TOKEN",
-        formatter_class=style,
-        allow_abbrev=False,
-    )
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=what,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+        _add_shared(command)
+        return command
+
+    fetch = add("fetch", "fetch a model; the hub's token is read from HF_TOKEN")
     fetch.add_argument("--uri", type=_uri, required=True, help="hf://OWNER/NAME")
     fetch.add_argument("--revision", default="main", help="branch, tag or commit")
     fetch.add_argument("--hub", default="https://huggingface.co", help="the hub's address")
     fetch.add_argument("--host", default="0.0.0.0", help="address to serve the progress on")
     fetch.add_argument("--port", type=_port, default=9093, help="port of it; 0: any")
-    commands.add_parser(
-        "wait",
-        parents=[shared],
-        help="return when the model is there",
-        formatter_class=style,
-        allow_abbrev=False,
+    wait = add("wait", "return when the model is there")
+    for command in (fetch, wait):
+        command.add_argument(
+            "--folder", type=_name, required=True, help="the model's folder in the cache, one name"
+        )
+        command.add_argument(
+            "--pool", type=_name, help="uid of the pool that the model is kept for"
+        )
+    prune = add("prune", "remove the models of a pool that neither it nor another one wants")
+    prune.add_argument("--pool", type=_name, required=True, help="uid of the pool")
+    prune.add_argument(
+        "--keep", type=_name, action="append", default=[], help="folder that it wants; repeat it"
     )
     return parser.parse_args(arguments)
 
 
-def _folder(text: str) -> str:
+def _add_shared(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--root", type=Path, required=True, help="the cache's folder")
+    command.add_argument(
+        "--wait-seconds",
+        type=_seconds,
+        default=_DAY_S,
+        help="limit of waiting for another process that fetches or removes the same model",
+    )
+    command.add_argument(
+        "--termination-log",
+        type=Path,
+        default=Path("/dev/termination-log"),
+        help="where the kubelet reads why the container has ended",
+    )
+
+
+def _name(text: str) -> str:
     if not text or text.startswith(".") or "/" in text:
         raise argparse.ArgumentTypeError(f"{text!r}: write one name, without / and no dot first")
     return text

@@ -10,6 +10,7 @@
     ├── FolderUnusable     the volume cannot be written, or not by this user
     ├── ChecksumMismatch   the bytes are not those that the hub names
     ├── StillMissing       the model is not there after the wait's limit
+    ├── StillHeld          a model to remove is held by others after the wait's limit
     └── Interrupted        another file of the model has failed
 
 The class's name is the reason and the text says the next step: both become the container's
@@ -60,6 +61,10 @@ class ChecksumMismatch(DownloadError):
 
 class StillMissing(DownloadError):
     """The model is not there after the wait's limit."""
+
+
+class StillHeld(DownloadError):
+    """A model to remove is held by others after the wait's limit."""
 
 
 class Interrupted(DownloadError):

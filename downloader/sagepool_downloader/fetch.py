@@ -55,17 +55,19 @@ def fetch_model(
     wait_for_other: Wait,
     workers: int = 4,
 ) -> None:
-    """Have the model in its folder, whole. Returns at once when it is there.
+    """Have the model in its folder, whole, and kept. Returns at once when it is.
 
     Raises:
         DownloadError: it cannot be fetched; what is there of it is kept for the next attempt.
         OSError: the volume refuses something.
     """
     until = wait_for_other.clock() + wait_for_other.limit_s
-    while not folder.is_whole:
+    while not folder.is_kept:
         with folder.hold() as is_ours:
             if is_ours and not folder.is_whole:
                 _fetch(source, origin, folder, progress, workers)
+            elif is_ours:
+                folder.keep()
         if not is_ours:
             _logger.info("another process fetches %s: waiting for it", source)
             _pause(until, wait_for_other, f"another process has been fetching {source}")
@@ -73,13 +75,13 @@ def fetch_model(
 
 
 def wait_for_model(folder: ModelFolder, waiting: Wait) -> None:
-    """Return when the model is there.
+    """Return when the model is there, and kept.
 
     Raises:
         StillMissing: it is not, after the limit.
     """
     until = waiting.clock() + waiting.limit_s
-    while not folder.is_whole:
+    while not folder.is_kept:
         _pause(until, waiting, f"{folder.path} has not been there")
 
 

@@ -2,11 +2,16 @@
 
     ROOT/FOLDER/                      a whole model; engines read it
     ROOT/FOLDER/.sagepool-model.json  its source, commit, files and their digests
+    ROOT/FOLDER/.sagepool-pools/UID   a pool that wants it: while there is one, it stays
     ROOT/.incoming/FOLDER/            what has been fetched so far, of one commit
-    ROOT/.incoming/FOLDER.lock        held by the one process that fetches it
+    ROOT/.incoming/FOLDER.lock        held by the one process that fetches or removes it
+    ROOT/.incoming/FOLDER.removed/    what is being removed
 
 Files of a model are written below `.incoming`, each as `NAME.part` until its digest has been found
 right. When all are there, the folder is renamed into place, which happens at once or not at all.
+Before it is removed, it is renamed out of there in the same way.
+
+A folder without `.sagepool-pools` was fetched for nobody in particular, and is never removed.
 """
 
 import errno
@@ -25,6 +30,8 @@ from sagepool_downloader.part import Part
 
 MANIFEST: Final = ".sagepool-model.json"
 _INCOMING: Final = ".incoming"
+_POOLS: Final = ".sagepool-pools"
+_REMOVED: Final = ".removed"
 _COMMIT: Final = ".sagepool-commit"
 _PART: Final = ".part"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -33,17 +40,28 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class ModelFolder:
     """A model's place in the cache."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        """Take the cache's folder and the model's name in it; nothing is touched yet."""
+    def __init__(self, root: Path, name: str, pool: str = "") -> None:
+        """Take the cache's folder, the model's name in it, and the uid of the pool that wants it
+        (empty: nobody in particular); nothing is touched yet."""
         self.path: Final = root / name
         """Where the whole model is."""
         self._root = root
+        self._pool = pool
         self._incoming = root / _INCOMING / name
+        self._removed = root / _INCOMING / (name + _REMOVED)
 
     @property
     def is_whole(self) -> bool:
         """Whether the model is there."""
         return (self.path / MANIFEST).is_file()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the model is there, and stays while the pool wants it."""
+        pools = self.path / _POOLS
+        return self.is_whole and (
+            not self._pool or not pools.is_dir() or (pools / self._pool).exists()
+        )
 
     def size_bytes(self) -> int:
         """Of the whole model's files."""
@@ -52,7 +70,7 @@ class ModelFolder:
 
     @contextmanager
     def hold(self) -> Iterator[bool]:
-        """Keep other processes from fetching it, also on other nodes of a shared volume.
+        """Keep others from fetching or removing it, also on other nodes of a shared volume.
 
         Yields False, at once, when another one holds it. A process that dies holds nothing.
 
@@ -66,11 +84,34 @@ class ModelFolder:
         """Make room for a commit's files; those of another one, left when a branch has moved, are
         of no use."""
         marker = self._incoming / _COMMIT
-        if marker.is_file() and marker.read_text() == commit:
-            return
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        self._incoming.mkdir(parents=True)
-        marker.write_text(commit)
+        if not (marker.is_file() and marker.read_text() == commit):
+            shutil.rmtree(self._incoming, ignore_errors=True)
+            self._incoming.mkdir(parents=True)
+            marker.write_text(commit)
+        if self._pool:
+            (self._incoming / _POOLS).mkdir(exist_ok=True)
+            (self._incoming / _POOLS / self._pool).touch()
+
+    def keep(self) -> None:
+        """Let the whole model stay for the pool. Only for who holds it."""
+        pools = self.path / _POOLS
+        if self._pool and pools.is_dir():
+            (pools / self._pool).touch()
+
+    def let_go(self) -> int | None:
+        """Keep it for the pool no longer, whole or not, and remove it when no other pool wants it:
+        then its size in bytes is returned. Only for who holds it."""
+        sizes = [_let_go(place, self._pool, self._removed) for place in self._places()]
+        freed = [size for size in sizes if size is not None]
+        return sum(freed) if freed else None
+
+    def clear_removed(self) -> None:
+        """Finish what a removal that was killed has left. Only for who holds it."""
+        if self._removed.exists():
+            shutil.rmtree(self._removed)
+
+    def _places(self) -> tuple[Path, ...]:
+        return tuple(p for p in (self.path, self._incoming) if (p / _POOLS).is_dir())
 
     def is_fetched(self, file: RemoteFile) -> bool:
         """Whether a file is there, whole and found right."""
@@ -116,6 +157,19 @@ class ModelFolder:
             os.close(lock)
 
 
+def removable_names(root: Path, pool: str) -> frozenset[str]:
+    """Models, whole or not, that are kept for the pool, or for nobody any more since a removal was
+    killed."""
+    places = [*_folders(root), *_folders(root / _INCOMING)]
+    return frozenset(place.name for place in places if _is_removable(place / _POOLS, pool))
+
+
+def half_removed_names(root: Path) -> frozenset[str]:
+    """Models whose removal was killed."""
+    places = _folders(root / _INCOMING)
+    return frozenset(p.name.removesuffix(_REMOVED) for p in places if p.name.endswith(_REMOVED))
+
+
 @contextmanager
 def explain(root: Path) -> Iterator[None]:
     """Turns what the volume refuses into a DownloadError."""
@@ -132,6 +186,27 @@ def explain(root: Path) -> Iterator[None]:
             f"{root} cannot be written by user {os.getuid()} ({error.strerror or error}): give "
             "that user the folder, or take another volume"
         ) from error
+
+
+def _folders(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return []
+    return [one for one in place.iterdir() if one.is_dir() and not one.is_symlink()]
+
+
+def _is_removable(pools: Path, pool: str) -> bool:
+    return pools.is_dir() and ((pools / pool).exists() or not any(pools.iterdir()))
+
+
+def _let_go(place: Path, pool: str, removed: Path) -> int | None:
+    (place / _POOLS / pool).unlink(missing_ok=True)
+    if any((place / _POOLS).iterdir()):
+        return None
+    size_bytes = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    os.replace(place, removed)
+    _sync_folder(place.parent)
+    shutil.rmtree(removed)
+    return size_bytes
 
 
 def _try_lock(lock: int) -> bool:

@@ -39,6 +39,16 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruning:
+    """What a pool's cache is to keep; all else that was fetched for the pool goes."""
+
+    name: str
+    """Of its Job: another one for each set of models."""
+    kept: tuple[str, ...]
+    """Folders below the cache."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimFolder:
     """A model that lies on a claim, and that engines load from there."""
 
@@ -122,6 +132,17 @@ def downloads_of(pool: InferencePool) -> tuple[Download, ...]:
     return tuple(dict.fromkeys(download for _, download in _cached(pool)))
 
 
+def pruning_of(pool: InferencePool) -> Pruning | None:
+    """What the pool's cache is to keep; None where it keeps everything."""
+    cache = cache_of(pool)
+    if cache is None or cache.reclaim_policy == "Retain":
+        return None
+    # Whatever the source: a pool that asks a cloud today still names its models.
+    kept = {download.folder for _, download in _cached(pool)} | set(_served_from_cache(pool))
+    key = digest([claim_of(pool) or cache.path, sorted(kept)])[:_KEY_LENGTH]
+    return Pruning(names.prune_name(pool.metadata.name, key), tuple(sorted(kept)))
+
+
 def cached_models(pool: InferencePool) -> dict[str, str]:
     """Model name to the Job that fetches it."""
     return {model.name: download.name for model, download in _cached(pool)}
@@ -136,6 +157,14 @@ def _cached(pool: InferencePool) -> Iterator[tuple[Model, Download]]:
         download = download_of(pool, group)
         if download is not None:
             yield group.model, download
+
+
+def _served_from_cache(pool: InferencePool) -> Iterator[str]:
+    """Folders of the cache that groups serve as those of a claim like any other."""
+    found = (claim_folder_of(group) for group in pool.spec.groups)
+    for lies in found:
+        if lies is not None and lies.claim == claim_of(pool) and lies.path:
+            yield lies.path.partition("/")[0]
 
 
 def _folder(uri: str, revision: str) -> str:

@@ -15,6 +15,7 @@ from sagepool_operator.caching import (
     claim_of,
     downloads_of,
     place_of,
+    pruning_of,
 )
 from sagepool_operator.conditions import CLAIM_PENDING, DOWNLOADING, FOLDER_NOT_MOUNTED
 from sagepool_operator.instance_conditions import Judgement
@@ -56,8 +57,9 @@ def judge_downloads(pool: InferencePool, observed: Observed) -> tuple[DownloadFa
     return tuple(_judge(pool, download, observed) for download in downloads_of(pool))
 
 
-def judge_caching(pool: InferencePool, facts: Sequence[DownloadFacts]) -> Judgement | None:
+def judge_caching(pool: InferencePool, observed: Observed) -> Judgement | None:
     """Whether the pool's models are in its cache; None where it caches none."""
+    facts = judge_downloads(pool, observed)
     if not facts:
         return None
     problems = [(f.download.source, f.problem) for f in facts if f.problem is not None]
@@ -68,7 +70,11 @@ def judge_caching(pool: InferencePool, facts: Sequence[DownloadFacts]) -> Judgem
     if missing:
         words = f"fetching {', '.join(missing)} into {place_of(pool)}: see status.models[].cache"
         return Judgement(False, DOWNLOADING, words)
-    return Judgement(True, "ModelsCached", f"{len(facts)} of {len(facts)} are on {place_of(pool)}")
+    words = f"{len(facts)} of {len(facts)} are on {place_of(pool)}"
+    problem = _pruning_problem(pool, observed)
+    if problem is not None:
+        words = f"{words}; what is no longer wanted cannot be removed: {problem.message}"
+    return Judgement(True, "ModelsCached", words)
 
 
 def model_caches(pool: InferencePool, facts: Sequence[DownloadFacts]) -> dict[str, ModelCache]:
@@ -85,7 +91,7 @@ def model_caches(pool: InferencePool, facts: Sequence[DownloadFacts]) -> dict[st
 def progress_targets(observed: Observed) -> Iterator[ProgressTarget]:
     """The downloads that run."""
     for pod in observed.downloads:
-        if pod.is_running and pod.ip and not pod.is_deleting:
+        if pod.model_folder and pod.is_running and pod.ip and not pod.is_deleting:
             url = f"http://{identity.host(pod.ip)}:{cache.PORT}/progress"
             yield ProgressTarget(pod.uid, url)
 
@@ -118,7 +124,8 @@ def _judge(pool: InferencePool, download: Download, observed: Observed) -> Downl
     if job is not None and cache.is_finished(job):
         return DownloadFacts(download, is_cached=True, size_bytes=_size(pods))
     progress = next((observed.progress[p.uid] for p in pods if p.uid in observed.progress), None)
-    problems = (_failure(pod, progress) or _pod_problem(pool, download, pod) for pod in pods)
+    subject = f"the download of {download.source}"
+    problems = (_failure(pod, progress) or _pod_problem(pool, subject, pod) for pod in pods)
     problem = next((problem for problem in problems if problem is not None), None)
     return DownloadFacts(download, False, progress=progress, problem=problem)
 
@@ -147,9 +154,20 @@ def _failure(pod: PodFacts, progress: ProgressReport | None) -> Problem | None:
     return Problem(said[1], said[2])
 
 
-def _pod_problem(pool: InferencePool, download: Download, pod: PodFacts) -> Problem | None:
+def _pruning_problem(pool: InferencePool, observed: Observed) -> Problem | None:
+    """What keeps models that are no longer wanted from being removed."""
+    pruning = pruning_of(pool)
+    if pruning is None:
+        return None
+    mine = (pod for pod in observed.downloads if pod.group == pruning.name)
+    pods = _present([p for p in mine if p.last_exit is None or p.last_exit.code != 0])
+    found = (_failure(pod, None) or _pod_problem(pool, "the removal", pod) for pod in pods)
+    return next((problem for problem in found if problem is not None), None)
+
+
+def _pod_problem(pool: InferencePool, subject: str, pod: PodFacts) -> Problem | None:
     work = Workload(
-        f"the download of {download.source}",
+        subject,
         OWN_IMAGE_FIELD,
         f"service account default, or name one in the operator's setting {PULL_SECRETS_SETTING}",
     )

@@ -120,7 +120,7 @@ def pool_facts(
         provider=_provider(pool),
         cloud=_judge_cloud(pool, observed.provider),
         fit=_judge_fit(pool, observed),
-        caching=downloads.judge_caching(pool, downloads.judge_downloads(pool, observed)),
+        caching=downloads.judge_caching(pool, observed),
         unmapped=tuple(dict.fromkeys(_unmapped(pool))),
         taken=tuple(taken),
         refused=observed.refused,

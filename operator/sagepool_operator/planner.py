@@ -11,14 +11,13 @@ operator may be killed anywhere. When everything is as it should be, the plan wr
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import (
     DEPLOYMENTS,
-    INSTANCES,
     JOBS,
     PERSISTENT_VOLUME_CLAIMS,
     POD_DISRUPTION_BUDGETS,
@@ -30,7 +29,15 @@ from sagepool_kube.api import (
     Kind,
     Object,
 )
-from sagepool_operator import adapters, downloads, judging, recorded, transitions
+from sagepool_operator import (
+    adapters,
+    downloads,
+    instances,
+    judging,
+    pruning,
+    recorded,
+    transitions,
+)
 from sagepool_operator.autoscaling.replicas import Replicas, hand_over, replicas_of
 from sagepool_operator.autoscaling.scene import ScaledGroup, Scene
 from sagepool_operator.builders import (
@@ -38,24 +45,20 @@ from sagepool_operator.builders import (
     disruption,
     engines,
     identity,
-    instance,
     podspec,
     router,
 )
-from sagepool_operator.caching import downloads_of, folder_of, made_claim_of
+from sagepool_operator.caching import downloads_of, folder_of, made_claim_of, pruning_of
 from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.plan import AdapterTarget, Apply, ApplyStatus, ChildKey, Delete, Plan, Target
-from sagepool_operator.pods import PodFacts
 from sagepool_operator.routability import gate
 from sagepool_operator.router_pods import RouterPod, ready_routers, running_routers
 from sagepool_operator.sizing import models_to_size
 from sagepool_operator.snapshot import Observed
 from sagepool_operator.status import JudgedInstance, differs, pool_status, status_object
 
-_ADDRESS_WAIT: Final = timedelta(seconds=15)
-"""So long a new pod may be without an address before it gets an instance: most are written once."""
 _TAKEN_RECHECK_S: Final = 5.0
 """Between two looks at an object of somebody else that bears a name which the pool needs."""
 
@@ -68,24 +71,29 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     spaces = judging.find_spaces(observed)
     judged = judging.judge_instances(observed, spaces, now)
     if pool is None:
-        return Plan(statuses=_instance_statuses(observed, judged))
+        return Plan(statuses=instances.plan_statuses(observed, judged))
     replicas = _replicas(pool, observed)
     wanted = wanted_children(pool, _templates(pool, observed, images), replicas, images)
-    children = _sort_children(pool, wanted, observed, replicas)
-    taken = (*children.taken, *_taken_instances(pool, observed))
+    prunes = pruning.keeps(pool, observed, images)
+    children = _sort_children(pool, wanted, observed, replicas, {prunes} if prunes else set())
+    taken = (*children.taken, *instances.find_taken(pool, observed))
     desired = {group: found.count for group, found in replicas.items()}
     facts = judging.pool_facts(pool, observed, judged, taken, desired)
     facts = replace(facts, adapters=adapters.judge_pool(pool, judged))
     cached = downloads.model_caches(pool, downloads.judge_downloads(pool, observed))
     status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, cached, now)
-    statuses = _instance_statuses(observed, judged)
+    statuses = instances.plan_statuses(observed, judged)
     if differs(pool.status, status):
         meta = pool.metadata
         obj = status_object(POOLS, meta.namespace, meta.name, meta.uid, status)
         events = transitions.of_pool(pool, status)
         statuses = (*statuses, ApplyStatus(POOLS, obj, events))
     return Plan(
-        applies=(*children.applies, *_instance_applies(pool, observed, now)),
+        applies=(
+            *children.applies,
+            *pruning.plan_pruning(pool, observed, facts.groups, images),
+            *instances.plan_instances(pool, observed, now),
+        ),
         deletes=children.deletes,
         statuses=statuses,
         gates=tuple(_gates(observed, judged, now)),
@@ -109,6 +117,7 @@ def child_keys(pool: InferencePool) -> tuple[ChildKey, ...]:
         *(ChildKey(kind, router_name) for kind in router_kinds),
         *((ChildKey(PERSISTENT_VOLUME_CLAIMS, claim),) if (claim := made_claim_of(pool)) else ()),
         *(ChildKey(JOBS, download.name) for download in downloads_of(pool)),
+        *((ChildKey(JOBS, prunes.name),) if (prunes := pruning_of(pool)) else ()),
         *(ChildKey(kind, n) for n in workloads for kind in (DEPLOYMENTS, POD_DISRUPTION_BUDGETS)),
     )
 
@@ -221,9 +230,11 @@ def _sort_children(
     wanted: Iterator[tuple[Kind, Object]],
     observed: Observed,
     replicas: Mapping[str, Replicas],
+    keys: set[ChildKey],
 ) -> _Children:
+    """`keys` are of objects that stay and are looked after elsewhere."""
     reasons = {names.group_name(pool.metadata.name, g): r.reason for g, r in replicas.items()}
-    applies, taken, keys = [], [], set()
+    applies, taken, keys = [], [], set(keys)
     for kind, obj in wanted:
         key = ChildKey(kind, obj["metadata"]["name"])
         live = observed.children.get(key)
@@ -232,6 +243,8 @@ def _sort_children(
         keys.add(key)
         if live is not None and _is_left_alone(pool, kind, live):
             continue
+        if pruning.is_in_the_way(observed, kind, obj):
+            continue  # it is made once that is out of the way
         sealed = seal(obj)
         if live is None:
             applies.append(Apply(kind, sealed, transitions.of_child(pool, kind, sealed, None)))
@@ -281,64 +294,6 @@ def _hand_over(live: Object) -> Iterator[Apply]:
         yield Apply(DEPLOYMENTS, part, manager=names.SCALE_MANAGER)
 
 
-def _instance_applies(pool: InferencePool, observed: Observed, now: datetime) -> Iterator[Apply]:
-    """An instance for every engine pod; none is made for a pod that is leaving already."""
-    groups = {group.name: group for group in pool.spec.groups}
-    seen = {i.instance.metadata.name: i for i in observed.instances}
-    for pod in observed.pods:
-        group = groups.get(pod.group)
-        if group is None or pod.is_deleting:
-            continue
-        wanted = seal(instance.build_instance(pool, group, pod))
-        live = seen.get(pod.name)
-        if live is None and _address_wait_s(pod, now) > 0:
-            continue
-        if live is None or (live.pod_uid == pod.uid and has_drifted(wanted, live.obj)):
-            yield Apply(INSTANCES, wanted)
-
-
-def _address_wait_s(pod: PodFacts, now: datetime) -> float:
-    """How much longer to wait for the pod's address before there is something to tell of it."""
-    if pod.ip or pod.made_at is None or pod.unschedulable:
-        return 0.0
-    return max(0.0, (pod.made_at + _ADDRESS_WAIT - now).total_seconds())
-
-
-def _taken_instances(pool: InferencePool, observed: Observed) -> Iterator[str]:
-    """Instances that bear a pod's name but are not the pod's."""
-    uids = {pod.name: pod.uid for pod in observed.pods if pod.group and not pod.is_deleting}
-    for seen in observed.instances:
-        name = seen.instance.metadata.name
-        if name in uids and not seen.pod_uid:
-            yield f"{INSTANCES.kind} {name} is there already"
-
-
-def _instance_statuses(
-    observed: Observed, judged: Sequence[JudgedInstance]
-) -> tuple[ApplyStatus, ...]:
-    return tuple(
-        ApplyStatus(
-            INSTANCES,
-            status_object(
-                INSTANCES,
-                observed.key.namespace,
-                one.instance.metadata.name,
-                one.instance.metadata.uid,
-                one.status,
-            ),
-            transitions.of_instance(one.instance, one.status),
-        )
-        for one in judged
-        if not _is_first_moment(one) and differs(one.instance.status, one.status)
-    )
-
-
-def _is_first_moment(one: JudgedInstance) -> bool:
-    """Whether there is no status yet and nothing to say: the first probe ends within seconds."""
-    is_new = not one.instance.status.conditions
-    return is_new and one.verdict.ready.reason == "NotProbedYet"
-
-
 def _gates(
     observed: Observed, judged: Sequence[JudgedInstance], now: datetime
 ) -> Iterator[ApplyStatus]:
@@ -364,7 +319,7 @@ def _look_again_s(
     """When a load that was held back is due, or a pod has been without an address for too long;
     while a name is taken, soon: nothing wakes us then."""
     waits = [j.recheck_after_s for j in judged if j.recheck_after_s is not None]
-    addresses = (_address_wait_s(pod, now) for pod in observed.pods if pod.group)
+    addresses = (instances.address_wait_s(pod, now) for pod in observed.pods if pod.group)
     waits += [wait_s for wait_s in addresses if wait_s > 0]
     return min((*waits, _TAKEN_RECHECK_S) if taken else waits, default=None)
 

@@ -122,6 +122,12 @@ def of_child(
     return tuple(events)
 
 
+def of_pruning(pool: InferencePool, models: str, size_bytes: int, place: str) -> tuple[Event, ...]:
+    """Models that no pool wants any more have been removed."""
+    note = f"removed {models} from {place}: {size_bytes / 2**30:.1f} GiB that no pool wants"
+    return (_event(pool, POOLS, "Normal", "ModelsRemoved", "Prune", note),)
+
+
 def of_removal(pool: InferencePool, key: ChildKey) -> tuple[Event, ...]:
     """A Deployment is removed with its group."""
     if key.kind != DEPLOYMENTS:

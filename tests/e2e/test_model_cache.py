@@ -25,7 +25,9 @@ from random import Random
 sys.path.insert(0, "/srv")
 from model_hub import HubModel, ModelHub
 files = {{"config.json": b"{{}}", "model.safetensors": Random(7).randbytes({SIZE})}}
-hub = ModelHub({{"acme/tiny": HubModel(files, token="right")}}, ("0.0.0.0", 8080))
+small = HubModel({{"config.json": b"{{}}"}})
+models = {{"acme/tiny": HubModel(files, token="right"), "acme/a": small, "acme/b": small}}
+hub = ModelHub(models, ("0.0.0.0", 8080))
 hub.faults.hold_after["model.safetensors"] = {HELD}
 hub.faults.hold_limit_s = 15.0
 hub.serve_forever()
@@ -166,6 +168,37 @@ def test_a_model_is_fetched_once_over_a_wrong_token_and_a_kill(
         assert [one["metadata"]["name"] for one in kubectl.get("pvc")["items"]] == ["rag-models"]
     finally:
         installation.install()
+
+
+def test_a_model_that_no_pool_names_any_more_is_removed(
+    installation: Installation, own_pool: Pool, image: str, volume: str, hub: str
+) -> None:
+    pool, kubectl = own_pool, own_pool.kubectl
+    setting = "operator.extraEnv[0]"
+    installation.install(f"{setting}.name=SAGEPOOL_OPERATOR_HUB", f"{setting}.value={hub}")
+    show = "import pathlib; print(*[p.name for p in pathlib.Path('/var/tmp').glob('acme--*')])"
+    claim = {"persistentVolumeClaim": {"claimName": "rag-models"}}
+    group = {**GROUP, "model": {"name": "tiny", "uri": "hf://acme/a"}, "replicas": 0}
+    try:
+        cache = {"type": "pvc", "size": "1Gi", "storageClassName": volume}
+        pool.apply(build_pool(group, cache={**cache, "reclaimPolicy": "Delete"}))
+        pool.wait(lambda: cache_of(pool).get("phase") == "Cached", "the model does not come")
+        (before,) = run_as_root(kubectl, image, "before", show, claim).split()
+        assert before.startswith("acme--a--")
+
+        pool.change({"op": "replace", "path": "/spec/groups/0/model/uri", "value": "hf://acme/b"})
+        wait_until(lambda: told(kubectl), "nothing is told of a removal")
+        (note,) = told(kubectl)
+        assert note.startswith(f"removed {before} from claim rag-models: ")
+        (after,) = run_as_root(kubectl, image, "after", show, claim).split()
+        assert after.startswith("acme--b--")
+    finally:
+        installation.install()
+
+
+def told(kubectl: Kubectl) -> list[str]:
+    found = kubectl.get("events.v1.events.k8s.io")["items"]
+    return [one["note"] for one in found if one["reason"] == "ModelsRemoved"]
 
 
 def has_waited(pool: Pool) -> bool:

@@ -11,7 +11,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from kube_stub import Answer, KubeStub, hangs, refuses, says, says_text, streams
 from kube_world import CONFIG_MAPS, NAMESPACES, config_map, until
-from sagepool_kube.api import DEPLOYMENTS, INSTANCES, PODS, WatchEvent
+from sagepool_kube.api import DEPLOYMENTS, INSTANCES, JOBS, PODS, Kind, WatchEvent
 from sagepool_kube.client import KubeClient
 from sagepool_kube.errors import (
     AlreadyExists,
@@ -208,11 +208,14 @@ async def test_create_is_strict_about_fields() -> None:
     assert dict(request.query) == {"fieldManager": "sagepool", "fieldValidation": "Strict"}
 
 
-async def test_delete_works_in_the_background_and_guards_the_uid() -> None:
+@pytest.mark.parametrize(("kind", "policy"), [(PODS, "Background"), (JOBS, "Foreground")])
+async def test_delete_guards_the_uid_and_lets_a_job_stay_as_long_as_its_pods(
+    kind: Kind, policy: str
+) -> None:
     async with client_of(says({"kind": "Status"})) as (client, stub):
-        await client.delete(PODS, "ns", "a", uid="u1")
+        await client.delete(kind, "ns", "a", uid="u1")
     [body] = stub.bodies
-    assert body["propagationPolicy"] == "Background"
+    assert body["propagationPolicy"] == policy
     assert body["preconditions"] == {"uid": "u1"}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from crd_objects import group_object
+from operator_jobs import fail_download, finish, start_download
 from operator_world import IMAGES, KEY, World, set_pod_status
 from sagepool_crds import names
 from sagepool_crds.cache import ModelCache
@@ -14,7 +15,6 @@ from sagepool_kube.api import (
     EVENTS,
     JOBS,
     PERSISTENT_VOLUME_CLAIMS,
-    PODS,
     POOLS,
 )
 from sagepool_operator.caching import download_of, folder_of
@@ -44,51 +44,6 @@ def cached_pool(world: World, *groups: Json, cache: Json | None = None) -> None:
 
 def jobs(world: World) -> list[Json]:
     return world.kube.all(JOBS)
-
-
-def start_download(world: World, job: Json, suffix: str = "x", **status: Any) -> Json:
-    """What the Job controller and the kubelet do."""
-    meta, spec = job["metadata"], job["spec"]["template"]
-    name = f"{meta['name']}-{suffix}"
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
-    pod = world.kube.put(
-        PODS,
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "namespace": KEY.namespace,
-                "labels": spec["metadata"]["labels"],
-                "annotations": {"of": meta["uid"]},
-                "ownerReferences": [{**owner, "controller": True}],
-            },
-            "spec": spec["spec"],
-        },
-    )
-    running = {"name": "download", "restartCount": 0, "state": {"running": {}}}
-    set_pod_status(
-        world.kube, pod, **{"podIP": "10.1.9.9", "containerStatuses": [running], **status}
-    )
-    return world.kube.read(PODS, KEY.namespace, name)
-
-
-def fail_download(world: World, pod: Json, message: str) -> None:
-    ended = {"exitCode": 1, "reason": "Error", "message": message}
-    container = {
-        "name": "download",
-        "restartCount": 3,
-        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-        "lastState": {"terminated": ended},
-    }
-    set_pod_status(world.kube, pod, containerStatuses=[container])
-
-
-def finish(world: World, job: Json) -> None:
-    def change(live: Json) -> None:
-        live["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
-
-    world.kube.edit(JOBS, KEY.namespace, job["metadata"]["name"], change)
 
 
 def cache_status(world: World, model: str = "qwen") -> ModelCache | None:

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from crd_objects import cloud_object, group_object
 from operator_faults import CutApi, Killed, Loss
+from operator_jobs import finish
 from operator_world import KEY, World, set_pod_status
 from sagepool_crds import names
-from sagepool_kube.api import EVENTS, INSTANCES, PODS, POOLS, ObjectApi
+from sagepool_kube.api import EVENTS, INSTANCES, JOBS, PODS, POOLS, ObjectApi
 from sagepool_kube.errors import Unavailable
 from sagepool_operator.routability.answers import RouterAnswer
 from sagepool_operator.snapshot import CHILD_KINDS
@@ -67,6 +68,13 @@ def delete_pool(world: World) -> None:
     world.kube.remove(POOLS, KEY.namespace, KEY.name)
 
 
+def let_models_be_removed(world: World) -> None:
+    """All that the pool wants has been fetched, and the rest may go."""
+    for job in world.kube.all(JOBS):
+        finish(world, job)
+    world.apply_pool(**spec(REAL, cache={**CACHE, "reclaimPolicy": "Delete"}))
+
+
 def say_that_routers_have_all(world: World) -> None:
     """Every router is ready and sends to every instance: the gates may be opened."""
     found = frozenset(one["metadata"]["name"] for one in world.instances())
@@ -89,6 +97,7 @@ STORIES: Final = {
     "fetch another model": Story(
         spec(REAL, cache=CACHE), become({**REAL, "model": OTHER_MODEL}, cache=CACHE), 1
     ),
+    "remove models": Story(spec(REAL, cache=CACHE), let_models_be_removed, 1),
     "roll": Story(spec(CHAT, EMBED), become({**CHAT, **ROLL}, EMBED), 2),
     "scale up": Story(spec(CHAT), become({**CHAT, "replicas": 3}), 3),
     "scale down": Story(spec({**CHAT, "replicas": 3}), become(CHAT), 1),

@@ -13,6 +13,7 @@ import pytest
 
 from crd_objects import full_pool_object
 from kube_ownership import copied, leaves
+from operator_jobs import finish
 from operator_world import KEY, World
 from sagepool_crds import names
 from sagepool_crds.admission import Refused, admit
@@ -231,6 +232,7 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
         "cache", {"type": "hostPath", "path": "/mnt/models"}, "conditions", *CACHE, *PODS
     ),
     "cache.claimName": _("cache.claimName", "other", "conditions", *CACHE, *PODS),
+    "cache.reclaimPolicy": _("cache.reclaimPolicy", "Retain", *CACHE),
     "cache.size": _("cache.size", "300Gi", *CACHE),
     "cache.storageClassName": Refusal(
         "cache.storageClassName", "slow", "a claim's storageClassName cannot change"
@@ -399,6 +401,10 @@ async def test_another_value_has_its_effect_and_the_former_one_takes_it_back(fie
     entry = FIELDS[field]
     assert isinstance(entry, Change)
     world = await settled()
+    if field == "cache.reclaimPolicy":  # nothing is removed before all is fetched
+        for job in world.kube.all(JOBS):
+            finish(world, job)
+        await world.settle()
     before, had = look(world), objects(world)
     spec = world.kube.read(POOLS, KEY.namespace, KEY.name)["spec"]
     pool = admit({**pool_object(), "spec": changed(spec, entry.path, entry.value)})

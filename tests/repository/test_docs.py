@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from sagepool_crds import names
-from sagepool_downloader.errors import DownloadError, Interrupted
+from sagepool_downloader.errors import DownloadError, Interrupted, StillHeld
 from sagepool_engines.probe import Verdict
 from sagepool_operator import problems
 from sagepool_operator.adapters import ADAPTERS_FAILED, ADAPTERS_LOADING
@@ -30,7 +30,9 @@ def _reasons() -> Iterator[str]:
     yield from get_args(Verdict)
     yield from (DOWNLOADING, *PASSING)
     yield from (problems.NOT_MOUNTED, problems.CRASHING, problems.OUT_OF_MEMORY)
-    yield from (error.__name__ for error in DownloadError.__subclasses__() if error != Interrupted)
+    no_reasons = (Interrupted, StillHeld)  # no download ends with these
+    failures = (e for e in DownloadError.__subclasses__() if e not in no_reasons)
+    yield from (failure.__name__ for failure in failures)
     yield from (ADAPTERS_FAILED, ADAPTERS_LOADING)
     place = {"Problem": 0, "_Finding": 1, "Judgement": 1, "_judgement": 1}
     judges = ("conditions", "instance_conditions", "problems", "downloads", "adapters")

@@ -132,6 +132,7 @@ def full_pool_object() -> dict[str, Any]:
             "size": "200Gi",
             "storageClassName": "fast",
             "accessMode": "ReadWriteMany",
+            "reclaimPolicy": "Delete",
         },
         cloud={
             "baseUrl": "https://api.example.com/v1",

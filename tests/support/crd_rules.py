@@ -549,6 +549,12 @@ RULES = [
         good=_cache(type="none"),
     ),
     Rule(
+        "type none keeps no model: remove reclaimPolicy, or set type to pvc or hostPath",
+        "spec.cache.reclaimPolicy",
+        bad=_cache(type="none", reclaimPolicy="Delete"),
+        good=_cache(type="none", reclaimPolicy="Retain"),
+    ),
+    Rule(
         "write an absolute path, for example /mnt/models",
         "spec.cache.path",
         bad=_cache(type="hostPath", path="/mnt/../etc"),

@@ -1,6 +1,6 @@
-"""What a pool's cache is made of: claim, Jobs that fetch, and what engine pods have of it."""
+"""What a pool's cache is made of: claim, Jobs that fetch or remove, what engine pods have of it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sagepool_crds import names
@@ -12,6 +12,7 @@ from sagepool_operator.caching import (
     MOUNT,
     ClaimFolder,
     Download,
+    Pruning,
     cache_of,
     claim_of,
     download_of,
@@ -21,6 +22,10 @@ from sagepool_operator.config import Images
 PORT: Final = 9093
 """Where a download serves its progress."""
 WAIT_LIMIT_S: Final = 24 * 3600
+_PROGRAM: Final = "sagepool-downloader"
+_PRUNE: Final = "prune"
+_FOLDER: Final = "--folder="
+_KEEP: Final = "--keep="
 _CONTAINER: Final = "download"
 _VOLUME: Final = "models"
 _TMP: Final = "/tmp"
@@ -50,12 +55,30 @@ def build_claim(pool: InferencePool) -> dict[str, Any] | None:
 
 
 def build_job(pool: InferencePool, download: Download, images: Images) -> dict[str, Any]:
-    """The Job that fetches a model. It never gives up: what is wrong is repaired outside of it."""
-    labels = {**identity.cache_labels(pool), names.DOWNLOAD_LABEL: download.name}
+    """The Job that fetches a model."""
+    container = _fetching(pool, download, images)
+    return _job(pool, download.name, container, _placement(pool, {download.folder}), images)
+
+
+def build_prune_job(pool: InferencePool, pruning: Pruning, images: Images) -> dict[str, Any]:
+    """The Job that removes the models which the pool wants no longer."""
+    container = _removing(pool, pruning, images)
+    return _job(pool, pruning.name, container, _placement(pool, set(pruning.kept)), images)
+
+
+def _job(
+    pool: InferencePool,
+    name: str,
+    container: Mapping[str, Any],
+    placement: Mapping[str, Any],
+    images: Images,
+) -> dict[str, Any]:
+    """A Job over the cache. It never gives up: what is wrong is repaired outside of it."""
+    labels = {**identity.cache_labels(pool), names.DOWNLOAD_LABEL: name}
     return identity.child(
         pool,
         JOBS,
-        download.name,
+        name,
         labels,
         spec={
             "backoffLimit": _FOR_EVER,
@@ -63,13 +86,13 @@ def build_job(pool: InferencePool, download: Download, images: Images) -> dict[s
                 "metadata": {"labels": labels},
                 "spec": {
                     **registry.credentials(images.pull_secrets),
-                    **_placement(pool, download),
+                    **placement,
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     # In the same pod, which keeps saying why the last attempt has failed.
                     "restartPolicy": "OnFailure",
                     "securityContext": security.restricted_pod(),
-                    "containers": [_container(download, images)],
+                    "containers": [container],
                     "volumes": [build_volume(pool), {"name": "tmp", "emptyDir": {}}],
                 },
             },
@@ -99,14 +122,14 @@ def build_mount() -> dict[str, Any]:
     return {"name": _VOLUME, "mountPath": MOUNT, "readOnly": True}
 
 
-def build_wait(download: Download, images: Images) -> dict[str, Any]:
+def build_wait(pool: InferencePool, download: Download, images: Images) -> dict[str, Any]:
     """The init container that keeps an engine from starting before its model is there."""
     return {
         "name": WAIT_CONTAINER,
         "image": images.own,
         "imagePullPolicy": images.pull_policy,
-        "command": ["sagepool-downloader", "wait"],
-        "args": [*_place(download), f"--wait-seconds={WAIT_LIMIT_S}"],
+        "command": [_PROGRAM, "wait"],
+        "args": [*_place(pool, download), f"--wait-seconds={WAIT_LIMIT_S}"],
         "resources": {
             "requests": {"cpu": "5m", "memory": "64Mi"},
             "limits": {"memory": "256Mi"},
@@ -116,8 +139,20 @@ def build_wait(download: Download, images: Images) -> dict[str, Any]:
     }
 
 
+def folder_of_pod(spec: Mapping[str, Any]) -> str:
+    """The model's folder that a pod fetches, or waits for; empty when it does neither."""
+    return next(iter(_values(spec, _FOLDER)), "")
+
+
+def kept_by(job: Object) -> frozenset[str] | None:
+    """The folders that a Job keeps while it removes others; None where it removes none."""
+    spec: Mapping[str, Any] = job["spec"]["template"]["spec"]
+    is_pruning = _PRUNE in spec["containers"][0].get("command", ())
+    return frozenset(_values(spec, _KEEP)) if is_pruning else None
+
+
 def is_finished(job: Object) -> bool:
-    """Whether the model is there."""
+    """Whether its work is done: the model is there, or those to remove have gone."""
     conditions = (job.get("status") or {}).get("conditions") or ()
     return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
 
@@ -133,15 +168,24 @@ def _what_may_keep_it(job: Object) -> list[Any]:
     return [spec["containers"][0]["image"], *(spec.get(field) or None for field in _PLACEMENT)]
 
 
-def _placement(pool: InferencePool, download: Download) -> dict[str, Any]:
-    """The nodes of the engines that want the model, those of the first group that says which.
+def _values(spec: Mapping[str, Any], flag: str) -> list[str]:
+    """What a flag of ours is given in a pod."""
+    containers = [*spec.get("initContainers", ()), *spec.get("containers", ())]
+    ours = (c for c in containers if _PROGRAM in c.get("command", ()))
+    given = (argument for c in ours for argument in c.get("args", ()))
+    return [a.removeprefix(flag) for a in given if a.startswith(flag)]
+
+
+def _placement(pool: InferencePool, folders: Collection[str]) -> dict[str, Any]:
+    """The nodes of the engines that want these models, those of the first group that says which.
 
     A volume that binds to its first consumer, or a folder of the nodes, has to be where they are.
     """
     for group in pool.spec.groups:
         patch = (group.pod_template or {}).get("spec", {})
         chosen = {field: patch[field] for field in _PLACEMENT if field in patch}
-        if chosen and download_of(pool, group) == download:
+        download = download_of(pool, group)
+        if chosen and download is not None and download.folder in folders:
             affinity = chosen.pop("affinity", {})
             # Which other pods engines want to be near, or far from, is nothing to a download.
             if "nodeAffinity" in affinity:
@@ -151,23 +195,41 @@ def _placement(pool: InferencePool, download: Download) -> dict[str, Any]:
     return {}
 
 
-def _container(download: Download, images: Images) -> dict[str, Any]:
+def _fetching(pool: InferencePool, download: Download, images: Images) -> dict[str, Any]:
     hub = [f"--hub={images.hub}"] if images.hub else []
     return {
-        "name": _CONTAINER,
-        "image": images.own,
-        "imagePullPolicy": images.pull_policy,
-        "command": ["sagepool-downloader", "fetch"],
+        **_container(images),
+        "command": [_PROGRAM, "fetch"],
         "args": [
             f"--uri={download.uri}",
             f"--revision={download.revision}",
-            *_place(download),
+            *_place(pool, download),
             f"--port={PORT}",
             *hub,
         ],
         # What its library keeps for itself must not be looked for in a home that is not there.
         "env": [{"name": "HF_HOME", "value": _TMP}, *_token(download)],
         "ports": [{"name": "progress", "containerPort": PORT, "protocol": "TCP"}],
+    }
+
+
+def _removing(pool: InferencePool, pruning: Pruning, images: Images) -> dict[str, Any]:
+    return {
+        **_container(images),
+        "command": [_PROGRAM, _PRUNE],
+        "args": [
+            f"--root={MOUNT}",
+            f"--pool={pool.metadata.uid}",
+            *(f"{_KEEP}{folder}" for folder in pruning.kept),
+        ],
+    }
+
+
+def _container(images: Images) -> dict[str, Any]:
+    return {
+        "name": _CONTAINER,
+        "image": images.own,
+        "imagePullPolicy": images.pull_policy,
         "resources": {
             "requests": {"cpu": "100m", "memory": "256Mi"},
             "limits": {"memory": "1Gi"},
@@ -180,8 +242,8 @@ def _container(download: Download, images: Images) -> dict[str, Any]:
     }
 
 
-def _place(download: Download) -> list[str]:
-    return [f"--root={MOUNT}", f"--folder={download.folder}"]
+def _place(pool: InferencePool, download: Download) -> list[str]:
+    return [f"--root={MOUNT}", f"{_FOLDER}{download.folder}", f"--pool={pool.metadata.uid}"]
 
 
 def _token(download: Download) -> list[dict[str, Any]]:

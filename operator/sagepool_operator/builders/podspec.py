@@ -30,7 +30,7 @@ def build_template(
     download = download_of(pool, group)
     if download is not None:
         # First: there is nothing for the sidecar to stand beside before.
-        spec["initContainers"].insert(0, cache.build_wait(download, images))
+        spec["initContainers"].insert(0, cache.build_wait(pool, download, images))
         spec["containers"][0]["volumeMounts"].append(cache.build_mount())
         spec["volumes"].append(cache.build_volume(pool))
     return podpatch.merge(template, group.pod_template or {})
