@@ -100,7 +100,7 @@ test-compiled: .venv-compiled/.complete ## The router's tests over its compiled 
 	.venv-compiled/bin/python -m pytest tests/router
 
 .PHONY: test-engines
-test-engines: setup $(ENGINES)/.complete ## vLLM itself: flags and router; installs it (6 GB)
+test-engines: setup $(ENGINES)/.complete ## vLLM itself: flags, router, laptop; installs it (6 GB)
 	SAGEPOOL_TEST_ENGINES=$(ENGINES)/bin/python SAGEPOOL_TEST_REQUIRED=1 $(BIN)/pytest -m engines tests/real_engines
 
 .PHONY: test-e2e
