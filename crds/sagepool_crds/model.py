@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from sagepool_crds.fields import KeyReference, Name
+from sagepool_crds.fields import KeyReference, Name, ObjectName
 from sagepool_crds.markers import Rule, list_set, rules, says
 from sagepool_crds.meta import ApiModel
 
@@ -18,10 +18,16 @@ class Model(ApiModel):
                 field_path=".aliases",
             ),
             Rule(
-                "!has(self.uri) || !self.uri.startsWith('pvc://') || !has(self.revision)",
-                "a folder of a claim has no revisions: remove revision, and name the folder of the "
-                "one that you want in uri",
+                "!has(self.uri) || self.uri.startsWith('hf://') || !has(self.revision)",
+                "a folder of a claim or a bucket has no revisions: remove revision, and name the "
+                "folder of the one that you want in uri",
                 field_path=".revision",
+            ),
+            Rule(
+                "!has(self.credentialsSecret) || (has(self.uri) && self.uri.startsWith('s3://'))",
+                "credentialsSecret opens a bucket: remove it, or name a model in one, "
+                "s3://BUCKET/FOLDER",
+                field_path=".credentialsSecret",
             ),
         )
     )
@@ -31,15 +37,18 @@ class Model(ApiModel):
         max_length=512,
         pattern=(
             r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*|"
-            r"pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)$"
+            r"pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*|"
+            r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._=+-]*)*)$"
         ),
         json_schema_extra=says(
             "write hf://OWNER/NAME, for example hf://Qwen/Qwen2.5-7B-Instruct, for a model on the "
-            "Hugging Face hub, or pvc://CLAIM/FOLDER for one that lies on a claim"
+            "Hugging Face hub, s3://BUCKET/FOLDER for one in a bucket, or pvc://CLAIM/FOLDER for "
+            "one that lies on a claim"
         ),
     )
-    """Where the weights are: `hf://OWNER/NAME` on the Hugging Face hub, or `pvc://CLAIM/FOLDER`: a
-    folder of a claim in the pool's namespace, which engines mount read-only and serve it from."""
+    """Where the weights are: `hf://OWNER/NAME` on the Hugging Face hub; `s3://BUCKET/FOLDER`,
+    fetched into the pool's cache; or `pvc://CLAIM/FOLDER`, a folder of a claim in the pool's
+    namespace, which engines mount read-only and serve it from."""
     name: Name
     """Name that clients send as `model`."""
     aliases: list[Name] = Field(default_factory=list, max_length=16, json_schema_extra=list_set())
@@ -48,6 +57,9 @@ class Model(ApiModel):
     """Branch, tag or commit on the hub. Left out: the hub's default branch."""
     token_secret: KeyReference | None = None
     """Secret with the hub's access token, for gated models."""
+    credentials_secret: ObjectName | None = None
+    """Secret that opens the bucket of an s3:// model: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
+    and where they are needed AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL."""
 
     @property
     def source(self) -> str:

@@ -95,21 +95,24 @@ class Group(ApiModel):
             ),
             Rule(
                 "self.engine.type != 'simulator' || "
-                "(!has(self.model.revision) && !has(self.model.tokenSecret))",
-                "the simulator downloads nothing: remove model.revision and model.tokenSecret",
+                "(!has(self.model.revision) && !has(self.model.tokenSecret) && "
+                "!has(self.model.credentialsSecret))",
+                "the simulator downloads nothing: remove model.revision, tokenSecret and "
+                "credentialsSecret",
                 field_path=".model",
             ),
             Rule(
                 "!has(self.embeddingModel) || self.engine.type != 'simulator' || "
-                "(!has(self.embeddingModel.revision) && !has(self.embeddingModel.tokenSecret))",
-                "the simulator downloads nothing: remove embeddingModel.revision and "
-                "embeddingModel.tokenSecret",
+                "(!has(self.embeddingModel.revision) && !has(self.embeddingModel.tokenSecret) && "
+                "!has(self.embeddingModel.credentialsSecret))",
+                "the simulator downloads nothing: remove embeddingModel.revision, tokenSecret and "
+                "credentialsSecret",
                 field_path=".embeddingModel",
             ),
             Rule(
-                "!has(self.model.uri) || !self.model.uri.startsWith('pvc://') || "
+                "!has(self.model.uri) || self.model.uri.startsWith('hf://') || "
                 "!has(self.model.tokenSecret) || self.adapters.size() > 0 || has(self.lora)",
-                "a model on a claim is served from there without a token: remove model.tokenSecret",
+                "only the hub asks for a token: remove model.tokenSecret",
                 field_path=".model",
             ),
             Rule(
@@ -251,6 +254,14 @@ class InferencePoolSpec(ApiModel):
                 "an adapter has the name or alias of a model: rename it, so that a name means one "
                 "model",
                 field_path=".groups",
+            ),
+            Rule(
+                "(has(self.cache) && self.cache.type != 'none') || self.groups.all(g, "
+                "g.engine.type == 'simulator' || !has(g.model.uri) || "
+                "!g.model.uri.startsWith('s3://'))",
+                "a model of a bucket (s3://) is fetched into the pool's cache: fill in cache, for "
+                "example type: pvc with a size",
+                field_path=".cache",
             ),
             Rule(
                 "self.source != 'cloud' || has(self.cloud)",

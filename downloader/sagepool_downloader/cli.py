@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sagepool_downloader import bucket
+from sagepool_downloader.bucket import Bucket, read_access
 from sagepool_downloader.errors import DownloadError
 from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
 from sagepool_downloader.folder import ModelFolder, explain
-from sagepool_downloader.hub import SCHEME, Hub, Patience
+from sagepool_downloader.hub import SCHEME, Hub
+from sagepool_downloader.patience import Patience
 from sagepool_downloader.progress import Progress
 from sagepool_downloader.prune import prune_models
 from sagepool_downloader.server import ProgressServer
@@ -53,25 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fetch(options: argparse.Namespace) -> None:
     progress = Progress(time.monotonic)
-    # A Secret that was made from a file often ends with a line break.
-    token = os.environ.get("HF_TOKEN", "").strip()
-    hub = Hub(options.hub, options.uri, options.revision, token, Patience())
+    origin, source = _origin(options)
     folder = ModelFolder(options.root, options.folder, options.pool or "")
     with ProgressServer((options.host, options.port), progress) as server:
         logging.info("serving on %s:%d", options.host, server.server_address[1])
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
         try:
-            fetch_model(
-                f"{options.uri}@{options.revision}",
-                hub,
-                folder,
-                progress,
-                Wait(options.wait_seconds),
-            )
+            fetch_model(source, origin, folder, progress, Wait(options.wait_seconds))
         finally:
             server.shutdown()
-            hub.close()
+            origin.close()
     _tell(options.termination_log, f"Done: {folder.size_bytes()} bytes")
+
+
+def _origin(options: argparse.Namespace) -> tuple[Hub | Bucket, str]:
+    """Where the model comes from, and what it is called."""
+    if options.uri.startswith(bucket.SCHEME):
+        return Bucket(options.uri, read_access(os.environ), Patience()), options.uri
+    # A Secret that was made from a file often ends with a line break.
+    token = os.environ.get("HF_TOKEN", "").strip()
+    hub = Hub(options.hub, options.uri, options.revision, token, Patience())
+    return hub, f"{options.uri}@{options.revision}"
 
 
 def _prune(options: argparse.Namespace) -> None:
@@ -111,8 +116,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         _add_shared(command)
         return command
 
-    fetch = add("fetch", "fetch a model; the hub's token is read from HF_TOKEN")
-    fetch.add_argument("--uri", type=_uri, required=True, help="hf://OWNER/NAME")
+    fetch = add("fetch", "fetch a model; a token or keys are read from HF_TOKEN or AWS_*")
+    fetch.add_argument(
+        "--uri", type=_uri, required=True, help="hf://OWNER/NAME or s3://BUCKET/FOLDER"
+    )
     fetch.add_argument("--revision", default="main", help="branch, tag or commit")
     fetch.add_argument("--hub", default="https://huggingface.co", help="the hub's address")
     fetch.add_argument("--host", default="0.0.0.0", help="address to serve the progress on")
@@ -156,8 +163,10 @@ def _name(text: str) -> str:
 
 
 def _uri(text: str) -> str:
+    if text.startswith(bucket.SCHEME) and text.removeprefix(bucket.SCHEME).strip("/"):
+        return text.rstrip("/")
     if not text.startswith(SCHEME) or text.removeprefix(SCHEME).count("/") != 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: write hf://OWNER/NAME")
+        raise argparse.ArgumentTypeError(f"{text!r}: write hf://OWNER/NAME or s3://BUCKET/FOLDER")
     return text
 
 

@@ -5,6 +5,8 @@
     ├── TokenRefused       the token given does not open the model
     ├── ModelNotFound      no such model or revision
     ├── ModelUnusable      the hub's list of its files cannot be worked with
+    ├── AccessDenied       the bucket does not let us read
+    ├── StorageUnreachable the bucket's storage gives no answer, or none that can be used
     ├── HubUnreachable     no answer, or none that can be used, after several attempts
     ├── DiskFull           the volume has too little room
     ├── FolderUnusable     the volume cannot be written, or not by this user
@@ -41,6 +43,14 @@ class ModelNotFound(DownloadError):
 
 class ModelUnusable(DownloadError):
     """The hub's list of its files cannot be worked with."""
+
+
+class AccessDenied(DownloadError):
+    """The bucket does not let us read."""
+
+
+class StorageUnreachable(DownloadError):
+    """The bucket's storage gives no answer, or none that can be used, after several attempts."""
 
 
 class HubUnreachable(DownloadError):

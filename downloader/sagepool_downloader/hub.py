@@ -7,7 +7,6 @@ writes each attempt to a file of its own, so that nothing is left of a download 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -29,24 +28,12 @@ from sagepool_downloader.errors import (
 )
 from sagepool_downloader.model import Listing, RemoteFile
 from sagepool_downloader.part import Part
+from sagepool_downloader.patience import Patience, try_patiently
 from sagepool_downloader.progress import Progress
 
 _logger: Final = logging.getLogger(__name__)
 SCHEME: Final = "hf://"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the hub is waited for."""
-
-    connect_s: float = 10.0
-    silence_s: float = 30.0
-    """Without a single byte."""
-    attempts: int = 6
-    """In a row that bring nothing; one byte more, and the count begins anew."""
-    first_pause_s: float = 1.0
-    """Before the second attempt; doubled before each further one."""
 
 
 class Hub:
@@ -168,20 +155,9 @@ class Hub:
             part.extend(answer.iter_raw(), note)
 
     def _patiently(self, attempt: Callable[[], T], grown: Callable[[], int]) -> T:
-        """Try until it succeeds; give up on what will not pass by itself, or brings nothing."""
-        before, failures = grown(), 0
-        while True:
-            try:
-                return attempt()
-            except httpx2.HTTPError as error:
-                cause = self._explain(error)
-                now = grown()
-                failures = 1 if now > before else failures + 1
-                before = now
-                if not isinstance(cause, HubUnreachable) or failures >= self._patience.attempts:
-                    raise cause from error
-                _logger.warning("%s; trying again", cause)
-                self._sleep(self._patience.first_pause_s * 2 ** (failures - 1))
+        return try_patiently(
+            attempt, grown, httpx2.HTTPError, self._explain, self._patience, self._sleep
+        )
 
     def _explain(self, error: httpx2.HTTPError) -> DownloadError:
         what = f"{self._name} at {self._revision}"

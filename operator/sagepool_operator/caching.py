@@ -28,14 +28,16 @@ class Download:
     """Of its Job: another one for each change of what the user has said of it."""
     uri: str
     revision: str
+    """Empty where there are none."""
     folder: str
     """Of the model, below the cache: the same wherever the model is cached."""
     token_secret: KeyReference | None
+    credentials_secret: str | None
 
     @property
     def source(self) -> str:
         """The model and its revision, for people."""
-        return f"{self.uri}@{self.revision}"
+        return f"{self.uri}@{self.revision}" if self.revision else self.uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +96,20 @@ def download_of(pool: InferencePool, group: Group) -> Download | None:
         or _loads_nothing(group)
     ):
         return None
-    revision = model.revision or _DEFAULT_REVISION
+    is_on_hub = model.uri.startswith(HUB_SCHEME)
+    revision = (model.revision or _DEFAULT_REVISION) if is_on_hub else ""
     place = claim_of(pool) or cache.path
     secret = model.token_secret.to_object() if model.token_secret is not None else None
-    key = digest([model.uri, revision, place, secret])[:_KEY_LENGTH]
+    key = digest([model.uri, revision, place, secret if is_on_hub else model.credentials_secret])[
+        :_KEY_LENGTH
+    ]
     return Download(
         names.download_name(pool.metadata.name, key),
         model.uri,
         revision,
         _folder(model.uri, revision),
-        model.token_secret,
+        model.token_secret if is_on_hub else None,
+        model.credentials_secret,
     )
 
 
@@ -169,5 +175,5 @@ def _served_from_cache(pool: InferencePool) -> Iterator[str]:
 
 def _folder(uri: str, revision: str) -> str:
     """For people to find, and another one for each model and revision whatever they are called."""
-    named = uri.removeprefix(HUB_SCHEME).replace("/", "--")[:_MOST_OF_A_NAME]
+    named = uri.partition("://")[2].replace("/", "--")[:_MOST_OF_A_NAME]
     return f"{named}--{digest([uri, revision])[:_KEY_LENGTH]}"

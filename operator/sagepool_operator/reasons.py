@@ -229,18 +229,29 @@ OF_POOLS: Final[Mapping[str, ConditionType]] = {
             ),
             Reason(
                 "ModelNotFound",
-                "there is no such model or revision",
+                "there is no such model or revision, no such bucket, or no file in the folder",
                 "check `model.uri` and `model.revision`",
             ),
             Reason(
                 "ModelUnusable",
-                "the hub's list of files has no digests, or leads out of the folder",
-                "take another hub",
+                "the list of files has no digests, or leads out of the folder; or a file of a "
+                "bucket has changed meanwhile",
+                "take another hub; leave a folder as it is once a model is in it",
             ),
             Reason(
                 "HubUnreachable",
                 "no answer, or only errors",
                 "check DNS, NetworkPolicy, proxy; `SAGEPOOL_OPERATOR_HUB`",
+            ),
+            Reason(
+                "AccessDenied",
+                "the bucket does not let the download read",
+                "check the keys in the Secret of `model.credentialsSecret`, and what they allow",
+            ),
+            Reason(
+                "StorageUnreachable",
+                "no answer from the bucket's storage, or only errors",
+                "check `AWS_ENDPOINT_URL` and `AWS_REGION`, DNS, NetworkPolicy, proxy",
             ),
             Reason(
                 "DiskFull",

@@ -25,7 +25,8 @@ _NOT_OF_THE_POD: Final[Mapping[str, bool | set[str]]] = {
     "scaling": True,
     "max_concurrency": True,
     "adapters": True,  # they come and go while engines run
-    "model": {"aliases"},  # the router resolves them
+    # The router resolves the first; only the download has the second.
+    "model": {"aliases", "credentials_secret"},
     "embedding_model": {"aliases"},
     "gpu": {"price_per_hour", "memory"},
     "rollout": {"max_surge", "max_unavailable"},

@@ -7,7 +7,7 @@ from typing import Final
 
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_crds.quantity import read_quantity
-from sagepool_operator.caching import claim_folder_of
+from sagepool_operator.engines.container import HUB_SCHEME
 from sagepool_operator.fit import Estimate, Hardware, ModelConfig, estimate
 
 _LENGTH: Final = "--max-model-len"
@@ -43,7 +43,7 @@ class GroupFit:
 
 def models_to_size(pool: InferencePool) -> tuple[HubModel, ...]:
     """Models on the hub of the groups that say how much memory their GPUs have."""
-    sized = (g for g in pool.spec.groups if _memory_bytes(g) and claim_folder_of(g) is None)
+    sized = (g for g in pool.spec.groups if _memory_bytes(g) and _is_on_hub(g))
     return tuple(dict.fromkeys(_model_of(group) for group in sized))
 
 
@@ -51,8 +51,8 @@ def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> G
     """Whether a group fits; None when it does not say into what, or its model is not known."""
     memory_bytes = _memory_bytes(group)
     config = configs.get(_model_of(group))
-    if claim_folder_of(group) is not None:
-        config = "the operator does not mount the claim that has its config.json"
+    if not _is_on_hub(group):
+        config = "the operator reads a config.json on the hub only"
     if group.gpu is None or not memory_bytes or config is None:
         return None
     hardware = Hardware(group.gpu.count, memory_bytes, group.gpu.memory_fraction)
@@ -62,6 +62,10 @@ def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> G
 
 def _model_of(group: Group) -> HubModel:
     return HubModel(group.model.uri or "", group.model.revision)
+
+
+def _is_on_hub(group: Group) -> bool:
+    return (group.model.uri or "").startswith(HUB_SCHEME)
 
 
 def _memory_bytes(group: Group) -> int:

@@ -55,7 +55,7 @@ ITEMS: dict[str, Callable[[int], Any]] = {
 }
 # A text of the pattern, and one that is not, where the longest text of one letter is not enough.
 TEXTS: dict[str, tuple[str, str]] = {
-    "uri": ("hf://" + "a" * 96 + "/b", "s3://bucket/model"),
+    "uri": ("hf://" + "a" * 96 + "/b", "gs://bucket/model"),
     "resourceName": ("example.com/fpga", "gpu"),
     "url": ("https://engine.example.com:65535/base", "http://engine:65536"),
     "name": ("a", "A=b"),

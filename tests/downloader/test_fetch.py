@@ -22,7 +22,8 @@ from sagepool_downloader.errors import (
 )
 from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
 from sagepool_downloader.folder import MANIFEST, ModelFolder, explain
-from sagepool_downloader.hub import Hub, Patience
+from sagepool_downloader.hub import Hub
+from sagepool_downloader.patience import Patience
 from sagepool_downloader.progress import Progress
 
 NAME = "acme/tiny"

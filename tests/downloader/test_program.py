@@ -119,7 +119,7 @@ def test_a_wait_ends_when_the_model_is_there_or_its_limit_is_reached(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("fetch", "--root=/x", "--folder=a", "--uri=s3://b/c"), "write hf://OWNER/NAME"),
+        (("fetch", "--root=/x", "--folder=a", "--uri=gs://b/c"), "write hf://OWNER/NAME"),
         (("fetch", "--root=/x", "--folder=../a", "--uri=hf://b/c"), "write one name"),
         (("fetch", "--root=/x", "--folder=a", "--uri=hf://b/c", "--port=x"), "0 to 65535"),
         (("wait", "--root=/x", "--folder=a", "--wait-seconds=0"), "above 0"),

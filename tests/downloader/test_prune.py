@@ -12,7 +12,8 @@ from model_hub import HubModel, ModelHub, model_hub
 from sagepool_downloader.errors import StillHeld, StillMissing
 from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
 from sagepool_downloader.folder import ModelFolder
-from sagepool_downloader.hub import Hub, Patience
+from sagepool_downloader.hub import Hub
+from sagepool_downloader.patience import Patience
 from sagepool_downloader.progress import Progress
 from sagepool_downloader.prune import prune_models
 

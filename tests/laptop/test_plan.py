@@ -90,10 +90,12 @@ def test_an_adapter_that_is_not_on_this_machine_is_refused(plan: Plan, tmp_path:
         plan(pool_object(groups=[group]))
 
 
-def test_a_model_on_a_claim_of_a_cluster_is_refused(plan: Plan) -> None:
-    group = group_object(engine=VLLM, model={"name": "qwen", "uri": "pvc://models/qwen"})
-    with pytest.raises(WrongUse, match=r"group chat: pvc://models/qwen lies on a claim"):
-        plan(pool_object(groups=[group]))
+@pytest.mark.parametrize("uri", ["pvc://models/qwen", "s3://models/qwen"])
+def test_a_model_that_only_a_cluster_can_reach_is_refused(plan: Plan, uri: str) -> None:
+    group = group_object(engine=VLLM, model={"name": "qwen", "uri": uri})
+    cache = {"type": "pvc", "claimName": "models"}
+    with pytest.raises(WrongUse, match=rf"group chat: {uri} is for a cluster"):
+        plan(pool_object(groups=[group], cache=cache))
 
 
 def test_the_router_answers_outside_and_its_admin_port_only_here(plan: Plan, home: Home) -> None:

@@ -143,6 +143,12 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     ),
     "groups[].model.tokenSecret.name": _("groups.0.model.tokenSecret.name", "other", *CACHE, *PODS),
     "groups[].model.tokenSecret.key": _("groups.0.model.tokenSecret.key", "other", *CACHE, *PODS),
+    "groups[].model.credentialsSecret": Refusal(
+        "groups.0.model.credentialsSecret", "s3", "credentialsSecret opens a bucket"
+    ),
+    "groups[].embeddingModel.credentialsSecret": Refusal(
+        "groups.1.embeddingModel.credentialsSecret", "s3", SIMULATOR_LOADS_NOTHING
+    ),
     "groups[].embeddingModel.uri": _("groups.1.embeddingModel.uri", "hf://BAAI/other", *PODS),
     "groups[].embeddingModel.name": _(
         "groups.1.embeddingModel.name", "other", "pods", "status", *ROUTING

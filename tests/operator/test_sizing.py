@@ -148,7 +148,7 @@ class TestPool:
         await world.settle()
         assert world.hub.asked[KEY] == ()
         assert world.condition(names.MODELS_FIT) == ("Unknown", "FitUnknown")
-        assert "does not mount the claim" in world.message(names.MODELS_FIT)
+        assert "on the hub only" in world.message(names.MODELS_FIT)
 
     async def test_keeps_its_word_while_a_new_operator_has_not_read_the_model_yet(
         self, world: World

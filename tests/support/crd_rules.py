@@ -88,6 +88,11 @@ def _served_from(uri: str, **model: Any) -> dict[str, Any]:
     return _pool_of(engine={"type": "vllm"}, model={"name": "m", "uri": uri, **model})
 
 
+def _served_from_bucket(cache: Any, **model: Any) -> dict[str, Any]:
+    pool = _served_from("s3://models/qwen-2.5", **model)
+    return {**pool, "spec": {**pool["spec"], **({"cache": cache} if cache else {})}}
+
+
 def _adapter_from(uri: str) -> dict[str, Any]:
     return _pool_of(adapters=[{"name": "bot", "uri": uri}])
 
@@ -228,13 +233,13 @@ RULES = [
         good=_pool_of(**REAL),
     ),
     Rule(
-        "the simulator downloads nothing: remove model.revision and model.tokenSecret",
+        "the simulator downloads nothing: remove model.revision, tokenSecret and",
         "spec.groups[0].model",
         bad=_pool_of(model={"name": "m", "revision": "main"}),
         good=_pool_of(model={"name": "m", "uri": "hf://o/m"}),
     ),
     Rule(
-        "the simulator downloads nothing: remove model.revision and model.tokenSecret",
+        "the simulator downloads nothing: remove model.revision, tokenSecret and",
         "spec.groups[0].model",
         bad=_pool_of(model={"name": "m", "tokenSecret": KEY}),
         good=_pool_of(
@@ -358,15 +363,15 @@ RULES = [
         good=_mixed(),
     ),
     Rule(
-        "the simulator downloads nothing: remove embeddingModel.revision and "
-        "embeddingModel.tokenSecret",
+        "the simulator downloads nothing: remove embeddingModel.revision, tokenSecret and "
+        "credentialsSecret",
         "spec.groups[0].embeddingModel",
         bad=_mixed(embeddingModel={"name": "e", "revision": "main"}),
         good=_mixed(embeddingModel={"name": "e", "uri": "hf://o/m"}),
     ),
     Rule(
-        "the simulator downloads nothing: remove embeddingModel.revision and "
-        "embeddingModel.tokenSecret",
+        "the simulator downloads nothing: remove embeddingModel.revision, tokenSecret and "
+        "credentialsSecret",
         "spec.groups[0].embeddingModel",
         bad=_mixed(embeddingModel={"name": "e", "tokenSecret": KEY}),
         good=_mixed(embeddingModel={"name": "e"}),
@@ -489,21 +494,28 @@ RULES = [
     ),
     *(
         Rule(
-            "or pvc://CLAIM/FOLDER for one that lies on a claim",
+            "s3://BUCKET/FOLDER for one in a bucket, or pvc://CLAIM/FOLDER for one that lies on a",
             "spec.groups[0].model.uri",
             bad=_served_from(uri),
             good=_served_from("pvc://my-models.v1/a/qwen2.5"),
         )
-        for uri in ("pvc://", "pvc://Models/a", "pvc://models/", "pvc://models/../a", "pvc://m//a")
+        for uri in (
+            "pvc://",
+            "pvc://Models/a",
+            "pvc://models/",
+            "pvc://models/../a",
+            "s3://B/a",
+            "s3://m/",
+        )
     ),
     Rule(
-        "a folder of a claim has no revisions: remove revision, and name the folder",
+        "a folder of a claim or a bucket has no revisions: remove revision, and name the folder",
         "spec.groups[0].model.revision",
         bad=_served_from("pvc://models/qwen", revision="main"),
         good=_served_from("pvc://models"),
     ),
     Rule(
-        "a model on a claim is served from there without a token: remove model.tokenSecret",
+        "only the hub asks for a token: remove model.tokenSecret",
         "spec.groups[0].model",
         bad=_served_from("pvc://models/qwen", tokenSecret=KEY),
         good=_pool_of(
@@ -511,6 +523,21 @@ RULES = [
             model={"name": "m", "uri": "pvc://models/qwen", "tokenSecret": KEY},
             adapters=[{"name": "bot", "uri": "hf://acme/bot"}],
         ),
+    ),
+    Rule(
+        "credentialsSecret opens a bucket: remove it, or name a model in one, s3://BUCKET/FOLDER",
+        "spec.groups[0].model.credentialsSecret",
+        bad=_served_from("hf://o/m", credentialsSecret="s3"),
+        good=_served_from_bucket({"type": "pvc", "claimName": "m"}, credentialsSecret="s3"),
+    ),
+    *(
+        Rule(
+            "a model of a bucket (s3://) is fetched into the pool's cache: fill in cache",
+            "spec.cache",
+            bad=_served_from_bucket(cache),
+            good=_served_from_bucket({"type": "pvc", "size": "1Gi"}),
+        )
+        for cache in (None, {"type": "none"})
     ),
     Rule(
         "write the resource's full name, for example nvidia.com/gpu or amd.com/gpu",

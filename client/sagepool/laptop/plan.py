@@ -22,7 +22,6 @@ from sagepool_crds.admission import Refused, admit
 from sagepool_crds.instance import InferenceInstance
 from sagepool_crds.pool import EngineType, Group, InferencePool
 from sagepool_operator.autoscaling.replicas import replicas_of
-from sagepool_operator.caching import claim_folder_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.engines.container import HUB_SCHEME, EngineContainer, hub_model
@@ -194,10 +193,11 @@ def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) ->
     engine_type, name = group.engine.type, f"{group.name}-{number}"
     if group.role == "llm_embedding" and engine_type != "simulator":
         raise WrongUse(f"group {group.name}: llm_embedding runs on the simulator only")
-    if claim_folder_of(group) is not None:
+    uri = group.model.uri or ""
+    if engine_type != "simulator" and not uri.startswith(HUB_SCHEME):
         raise WrongUse(
-            f"group {group.name}: {group.model.uri} lies on a claim of a cluster: name a model on "
-            "the hub, hf://OWNER/NAME"
+            f"group {group.name}: {uri} is for a cluster, which mounts or caches it: name a model "
+            "on the hub, hf://OWNER/NAME"
         )
     program = require_program(
         _PROGRAMS[engine_type],

@@ -1,6 +1,6 @@
 """What a pool's cache is made of: claim, Jobs that fetch or remove, what engine pods have of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from sagepool_crds import names
@@ -30,6 +30,14 @@ _CONTAINER: Final = "download"
 _VOLUME: Final = "models"
 _TMP: Final = "/tmp"
 _FOR_EVER: Final = 2**31 - 1
+_AWS: Final[Mapping[str, bool]] = {
+    "AWS_ACCESS_KEY_ID": False,
+    "AWS_SECRET_ACCESS_KEY": False,
+    "AWS_SESSION_TOKEN": True,
+    "AWS_REGION": True,
+    "AWS_ENDPOINT_URL": True,
+}
+"""Keys of a Secret that opens a bucket, and whether one may be left out."""
 _PLACEMENT: Final = ("nodeSelector", "tolerations", "affinity")
 
 
@@ -202,13 +210,13 @@ def _fetching(pool: InferencePool, download: Download, images: Images) -> dict[s
         "command": [_PROGRAM, "fetch"],
         "args": [
             f"--uri={download.uri}",
-            f"--revision={download.revision}",
+            *((f"--revision={download.revision}",) if download.revision else ()),
             *_place(pool, download),
             f"--port={PORT}",
             *hub,
         ],
         # What its library keeps for itself must not be looked for in a home that is not there.
-        "env": [{"name": "HF_HOME", "value": _TMP}, *_token(download)],
+        "env": [{"name": "HF_HOME", "value": _TMP}, *_token(download), *_credentials(download)],
         "ports": [{"name": "progress", "containerPort": PORT, "protocol": "TCP"}],
     }
 
@@ -251,3 +259,11 @@ def _token(download: Download) -> list[dict[str, Any]]:
     if secret is None:
         return []
     return [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret.to_object()}}]
+
+
+def _credentials(download: Download) -> Iterator[dict[str, Any]]:
+    secret = download.credentials_secret
+    if secret is not None:
+        for name, is_optional in _AWS.items():
+            key = {"name": secret, "key": name, **({"optional": True} if is_optional else {})}
+            yield {"name": name, "valueFrom": {"secretKeyRef": key}}
