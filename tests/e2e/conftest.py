@@ -47,12 +47,16 @@ def installation(kubeconfig: Path, image: str) -> Iterator[Installation]:
     kubectl = Kubectl(kubeconfig, RELEASE_NAMESPACE)
     found = Installation(kubectl, image)
     paused = _pause_other_operators(kubectl)
-    found.install()
-    yield found
-    found.uninstall()
-    kubectl.run("delete", "namespace", RELEASE_NAMESPACE, "--wait=false")
-    for namespace, name, replicas in paused:
-        Kubectl(kubeconfig, namespace).run("scale", "deployment", name, f"--replicas={replicas}")
+    try:
+        found.install()
+        yield found
+    finally:
+        # An installation that fails may run all the same, on the pools of every later test.
+        found.uninstall()
+        kubectl.run("delete", "namespace", RELEASE_NAMESPACE, "--wait=false")
+        for namespace, name, replicas in paused:
+            place = Kubectl(kubeconfig, namespace)
+            place.run("scale", "deployment", name, f"--replicas={replicas}")
 
 
 def _pause_other_operators(kubectl: Kubectl) -> list[tuple[str, str, int]]:
