@@ -1,5 +1,7 @@
 """Requests for a model whose last engine has gone wait until one is back."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -37,6 +39,35 @@ def test_requests_wait_for_an_engine_and_are_then_answered_in_their_order() -> N
         router.swap(table_of(backend(engine.port), version=2, hold_s=60))
         assert [client.response().status for client in clients] == [200] * 3
         assert [r.headers["x-request-id"] for r in engine.requests] == ["r0", "r1", "r2"]
+
+
+def test_no_request_is_lost_while_a_pool_goes_to_zero_and_back_a_hundred_times() -> None:
+    with ExitStack() as stack:
+        engine = stack.enter_context(serve_engine("ok"))
+        router = stack.enter_context(serve_router(at_zero(), QUICK))
+        is_over = threading.Event()
+
+        def ask_again_and_again(client: int) -> list[int]:
+            statuses = []
+            while not is_over.is_set():
+                request = named(f"client-{client}-{len(statuses)}")
+                statuses.append(ask(router.port, request).status)
+            return statuses
+
+        with ThreadPoolExecutor(4) as clients:
+            asking = [clients.submit(ask_again_and_again, number) for number in range(4)]
+            for cycle in range(100):
+                eventually(lambda: count_waiting(router) == 4, "every client waits for an engine")
+                answered = len(engine.requests)
+                router.swap(table_of(backend(engine.port), version=2 * cycle + 2, hold_s=60))
+                # Gone again in the midst of it: some are at the engine, some come a moment later.
+                eventually(lambda n=answered: len(engine.requests) >= n + 3, "the engine is asked")
+                router.swap(replace(at_zero(), version=2 * cycle + 3))
+            is_over.set()
+            router.swap(table_of(backend(engine.port), version=1000, hold_s=60))
+            statuses = [status for each in asking for status in each.result(timeout=30)]
+        assert set(statuses) == {200}
+        assert len(engine.requests) == len(statuses) >= 400
 
 
 def test_embeddings_wait_too() -> None:
