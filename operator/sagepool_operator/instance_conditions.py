@@ -49,6 +49,8 @@ class InstanceFacts:
     """None before the first probe."""
     rival: str
     """Who serves its model name in another role, in words; empty when nobody does."""
+    has_restarted: bool = False
+    """The container of its pod has ended before, and runs again."""
     awaits_model: bool = False
     """Its pod waits until its model is in the cache."""
     strange_space: str = ""
@@ -129,6 +131,9 @@ def _starting(facts: InstanceFacts) -> _Finding | None:
 def _not_probed(facts: InstanceFacts) -> _Finding | None:
     if facts.probed is not None:
         return None
+    if facts.has_restarted:
+        message = "the engine was started again and has not answered since"
+        return _Finding("Loading", "EngineLoading", message)
     return _Finding("Pending", "NotProbedYet", "the engine has not been asked yet")
 
 

@@ -32,6 +32,7 @@ from sagepool_kube.api import (
 from sagepool_operator import (
     adapters,
     downloads,
+    instance_judging,
     instances,
     judging,
     pruning,
@@ -68,8 +69,8 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     pool = observed.pool
     if pool is not None and pool.metadata.deletion_timestamp is not None:
         return Plan()  # what it owns is garbage-collected
-    spaces = judging.find_spaces(observed)
-    judged = judging.judge_instances(observed, spaces, now)
+    spaces = instance_judging.find_spaces(observed)
+    judged = instance_judging.judge_instances(observed, spaces, now)
     if pool is None:
         return Plan(statuses=instances.plan_statuses(observed, judged))
     replicas = _replicas(pool, observed)
@@ -326,7 +327,7 @@ def _look_again_s(
 
 def _targets(observed: Observed) -> Iterator[Target]:
     for seen in observed.instances:
-        target = judging.target_of(seen, observed)
+        target = instance_judging.target_of(seen, observed)
         if target is not None:
             yield target
 
@@ -340,7 +341,7 @@ def _adapter_targets(
         pod = pods.get(seen.pod_uid)
         if pod is None or not pod.takes_adapters or not one.verdict.engine.is_true:
             continue
-        engine = judging.target_of(seen, observed)
+        engine = instance_judging.target_of(seen, observed)
         target = adapters.target_of(observed.pool, pod, engine) if engine is not None else None
         if target is not None:
             yield target

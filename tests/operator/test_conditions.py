@@ -236,6 +236,7 @@ def test_deployment_whose_pods_are_made_has_no_refusal(found: list[dict[str, str
         ({"pool_exists": False}, "Failed", "PoolNotFound", True),
         ({"is_starting": True}, "Pending", "Starting", False),
         ({"probed": None}, "Pending", "NotProbedYet", False),
+        ({"probed": None, "has_restarted": True}, "Loading", "EngineLoading", False),
         ({"problem": TROUBLE}, "Failed", "ImagePullFailed", False),
         ({"problem": Problem("Unschedulable", "x")}, "Pending", "Unschedulable", False),
         ({"probed": Probed("NoAddress", "x", False)}, "Pending", "NoAddress", False),

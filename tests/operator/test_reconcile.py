@@ -611,7 +611,8 @@ class TestTroubleIsExplained:
         run_pod(settled.kube, pod, restarts=1)
         await settled.reconcile()
         instance = settled.instances("embed")[0]
-        assert instance_condition(instance, names.ENGINE_READY)["reason"] == "NotProbedYet"
+        assert instance_condition(instance, names.ENGINE_READY)["reason"] == "EngineLoading"
+        assert "started again" in instance["status"]["message"]
         await settled.settle()
         assert settled.condition(names.READY) == ("True", "AllReady")
 
