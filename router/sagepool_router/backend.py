@@ -201,6 +201,7 @@ class LiveBackend(Instance):
         speed = tokens * (self.in_flight or 1) / (seconds or 1e-6)
         known = self.tokens_per_s
         self.tokens_per_s = known + _NEWEST * (speed - known) if known else speed
+        self._idle_sweeps = 0  # no sweep may have seen it: it was shorter than the time between
 
     def observe_batch(
         self, seconds: float, tokens: int, in_flight: int, *, is_full: bool = False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sagepool.laptop.errors import CommandError
+from sagepool.laptop.errors import CommandError, WrongUse
 from sagepool.laptop.home import Home
 from sagepool.laptop.logfile import LogFile
 from sagepool.laptop.logs import log_files, read
@@ -21,6 +21,12 @@ def home(tmp_path: Path) -> Home:
 def test_the_home_is_sage_home_or_below_the_user_s() -> None:
     assert Home.of({"HOME": "/h"}).folder == Path("/h/.sage")
     assert Home.of({"HOME": "/h", "SAGE_HOME": "/s"}).folder == Path("/s")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../engines/8001", "/etc", "a/b"])
+def test_a_path_is_no_name_of_a_pool(home: Home, name: str) -> None:
+    with pytest.raises(WrongUse, match="is no name of a pool"):
+        home.place("pool", name)
 
 
 def test_a_home_is_named_from_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(sage: Sage, tmp_path: Path) -> No
         screen.read_until("chat-0")
         pids = pids_of(sage.until(lambda s: "chat-0" in pids_of(s)))
         screen.type("\x03")
-        screen.process.wait(30)
+        assert screen.process.wait(30) == 130
     until_gone(pids, 0)
 
 

@@ -114,6 +114,24 @@ def test_each_failure_in_a_row_doubles_the_time_up_to_a_limit() -> None:
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
+def test_the_speed_of_an_idle_instance_is_forgotten_also_of_calls_that_no_sweep_has_seen() -> None:
+    fleet, route, _ = fleet_of(1)
+    found = chosen(route)
+
+    def idle(sweeps: int) -> None:
+        for _ in range(sweeps):
+            fleet.sweep()
+
+    idle(500)
+    found.charge()
+    found.completed(0.01, 20)
+    found.release()
+    idle(100)
+    assert found.tokens_per_s > 0
+    idle(100)
+    assert found.tokens_per_s == 0
+
+
 def test_while_all_have_failed_they_are_tried_all_the_same() -> None:
     _, route, _ = fleet_of(2)
     first = chosen(route)

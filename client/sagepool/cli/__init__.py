@@ -8,12 +8,20 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     _open_standard_streams()
     try:
+        code = _run()
+    except KeyboardInterrupt:  # before a command has begun
+        code = 130
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
         import typer  # noqa: F401 - asked for first: `pip install sagepool` is the client alone
     except ImportError:
         sys.exit("sage: the command line is an extra: pip install 'sagepool[cli]'")
     from sagepool.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    return run(sys.argv[1:])
 
 
 def _open_standard_streams() -> None:

@@ -27,15 +27,18 @@ def start(place: "Place", launch: "Launch", limit_s: float, *, background: bool)
     SIGTERM and a closed terminal end it as Ctrl-C does.
 
     Raises:
+        KeyboardInterrupt: it was ended before it was ready.
         CommandError: it did not become ready, or broke down later.
     """
     if not background:
         launch.parent = identify(os.getpid())
     with _signals_as_interrupt():
         started = control.start(place, launch)
+        is_ready = False
         try:
             with StartProgress() as progress:
                 started.wait_until_ready(limit_s, progress.show)
+            is_ready = True
             print(f"{place.kind} {place.name} answers at {launch.address}/v1", flush=True)
             if not background:
                 _stay(started)
@@ -43,6 +46,8 @@ def start(place: "Place", launch: "Launch", limit_s: float, *, background: bool)
             print("stopping", file=sys.stderr, flush=True)
             with contextlib.suppress(NothingFound):
                 control.stop(place)
+            if not is_ready:
+                raise  # who started it to use it must not go on as if it were there
 
 
 def _stay(started: "Started") -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from sagepool.laptop.errors import CommandError
+from sagepool.laptop.errors import CommandError, WrongUse
 
 PlaceKind: TypeAlias = Literal["pool", "engine"]
 
@@ -110,7 +110,13 @@ class Home:
         return self.folder / "secrets"
 
     def place(self, kind: PlaceKind, name: str) -> Place:
-        """The place of a pool or an engine, whether it exists or not."""
+        """The place of a pool or an engine, whether it exists or not.
+
+        Raises:
+            WrongUse: that is no name but a path.
+        """
+        if name in ("", ".", "..") or "/" in name:
+            raise WrongUse(f"{name!r} is no name of a {kind}")
         return Place(kind, name, self.folder / _FOLDERS[kind] / name)
 
     def places(self, kind: PlaceKind) -> Iterator[Place]:
