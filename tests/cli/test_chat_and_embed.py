@@ -1,14 +1,18 @@
 """`sage chat`, `sage embed`, `sage doctor` over a pool that runs on this machine."""
 
 import json
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from sage_command import PROGRAM, Sage, free_port, terminal, write_pool
+from sagepool.cli.servers import open_client
+from sagepool.errors import ConfigurationError
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -135,6 +139,46 @@ def test_a_server_that_does_not_answer_is_a_sentence(sage: Sage) -> None:
     ended = sage.run("chat", "Hello", "--base-url=http://127.0.0.1:9/v1")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.count("\n") == 1
+
+
+def test_ctrl_c_ends_a_call_that_is_not_answered(sage: Sage) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        at = f"--base-url=http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        with subprocess.Popen(
+            [*PROGRAM, "embed", "--model=m", at],
+            env=sage.env(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdin is not None
+            process.stdin.write(b"one text\n")
+            process.stdin.close()
+            silent.settimeout(20)
+            connection, _ = silent.accept()
+            with connection:
+                connection.settimeout(20)
+                assert connection.recv(65536).startswith(b"POST /v1/embeddings")
+                process.send_signal(signal.SIGINT)
+                assert process.wait(10) == 130
+
+
+def test_the_unified_key_is_not_for_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def detect(environ: Mapping[str, str]) -> None:
+        seen.append(environ)
+        raise ConfigurationError("nothing is here")
+
+    monkeypatch.setattr("sagepool.detection.detect", detect)
+    monkeypatch.setenv("SAGE_UNIFIED_API_KEY", KEY)
+    monkeypatch.delenv("SAGEPOOL_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError), open_client("", "", "", "", ""):
+        pytest.fail("there is no server")
+    (environ,) = seen
+    assert environ["SAGEPOOL_API_KEY"] == ""
 
 
 def test_two_servers_are_one_too_many(sage: Sage) -> None:

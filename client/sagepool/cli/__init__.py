@@ -2,6 +2,9 @@
 
 import os
 import sys
+from typing import Final
+
+_INTERRUPTED: Final = 130
 
 
 def main() -> None:
@@ -10,7 +13,11 @@ def main() -> None:
     try:
         code = _run()
     except KeyboardInterrupt:  # before a command has begun
-        code = 130
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        # At its usual end Python waits for every thread, and one may wait for a server.
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -72,18 +72,19 @@ def _embedded(
 ) -> Iterator[tuple[Item, list[float]]]:
     """Each item with its vector, in order; some calls run ahead."""
     waiting: deque[tuple[list[Item], Future[list[list[float]]]]] = deque()
-    with ThreadPoolExecutor(_IN_FLIGHT) as threads:
-        try:
-            while True:
-                while len(waiting) < _IN_FLIGHT and (part := list(islice(items, batch))):
-                    texts = [item.text for item in part]
-                    waiting.append((part, threads.submit(embed_texts, texts)))
-                if not waiting:
-                    return
-                part, answer = waiting.popleft()
-                yield from zip(part, answer.result(), strict=True)
-        finally:
-            threads.shutdown(cancel_futures=True)
+    threads = ThreadPoolExecutor(_IN_FLIGHT)
+    try:
+        while True:
+            while len(waiting) < _IN_FLIGHT and (part := list(islice(items, batch))):
+                texts = [item.text for item in part]
+                waiting.append((part, threads.submit(embed_texts, texts)))
+            if not waiting:
+                return
+            part, answer = waiting.popleft()
+            yield from zip(part, answer.result(), strict=True)
+    finally:
+        # Who interrupts it does not wait for calls under way, which may take minutes.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _items(paths: Iterable[Path]) -> Iterator[Item]:

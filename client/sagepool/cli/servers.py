@@ -85,7 +85,9 @@ def open_client(
             client = UnifiedInferenceClient.create(base_url, api_key=key or None)
         else:
             server = Server("the server", "")
-            keys = {_KEY_VARIABLE: key, _POOL_KEY_VARIABLE: api_key or for_pools or unified}
+            # The unified key is for the server that the environment names, not for whatever
+            # listens on a usual port.
+            keys = {_KEY_VARIABLE: key, _POOL_KEY_VARIABLE: api_key or for_pools}
             found = detect({**os.environ, **keys})
             client = UnifiedInferenceClient(found.endpoints(), {}, found)
         try:

@@ -16,6 +16,8 @@ class Backoff:
 
     ends: int = 0
     """In a row."""
+    ends_ever: int = 0
+    """Of a process that runs for long and never answers, too."""
 
     def next_delay_s(self, ran_s: float) -> float:
         """Seconds to wait after an end.
@@ -23,6 +25,7 @@ class Backoff:
         Args:
             ran_s: how long the process ran.
         """
+        self.ends_ever += 1
         self.ends = 1 if ran_s >= _FORGIVEN_S else self.ends + 1
         # An end every thirty seconds for a month is too large a power.
         return min(_LONGEST_S, _FIRST_S * 2.0 ** min(self.ends - 1, 16))

@@ -168,7 +168,7 @@ class Supervisor:
 
     def _give_up_if_hopeless(self) -> None:
         for keeper in self._keepers:
-            if keeper.backoff.ends >= _ENDS_TO_FAILED and not keeper.is_stable.is_set():
+            if keeper.backoff.ends_ever >= _ENDS_TO_FAILED and not keeper.is_stable.is_set():
                 why = keeper.record.message.partition("; it starts again")[0]
                 name = keeper.part.name
                 self._failure = (
