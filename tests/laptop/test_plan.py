@@ -20,6 +20,7 @@ from sagepool.laptop.home import Home
 from sagepool.laptop.launch import Launch, PartLaunch
 from sagepool.laptop.manifest import admit_objects, choose_pool
 from sagepool.laptop.plan import Options, plan_pool
+from sagepool.laptop.request import StartRequest, prepare
 from sagepool.laptop.secrets import Secrets
 
 Plan = Callable[..., Launch]
@@ -310,3 +311,26 @@ def test_what_only_a_cluster_has_is_refused(plan: Plan, source: dict[str, Any]) 
     engine = {"type": "simulator", "env": [{"name": "A", "valueFrom": source}]}
     with pytest.raises(WrongUse, match=r"group chat sets A from .* which only a cluster has"):
         plan(pool_object(groups=[group_object(engine=engine)]))
+
+
+def test_a_restart_is_not_refused_for_what_the_pool_s_own_engines_hold(
+    home: Home, tmp_path: Path
+) -> None:
+    group = group_object(name="chat", engine=VLLM, model=REAL, gpu={"count": 1}, replicas=1)
+    file = tmp_path / "pool.yaml"
+    file.write_text(yaml.safe_dump(pool_object(groups=[group])))
+    request = StartRequest(file=str(file))
+    full = [Gpu(0, "GPU-a", "H100", 100, 8)]
+
+    def ask(*, is_restart: bool) -> None:
+        prepare(
+            request,
+            home,
+            read_gpus=lambda: full,
+            check_model=lambda *_: None,
+            is_restart=is_restart,
+        )
+
+    with pytest.raises(WrongUse, match=r"left are GPU 0 \(H100\) 8%"):
+        ask(is_restart=False)
+    ask(is_restart=True)

@@ -1,6 +1,7 @@
 """What `sage inference start` was asked for, and the launch that it becomes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,7 +59,8 @@ def prepare(
         home: where the state is kept.
         read_gpus: asks for the GPUs.
         check_model: sees that a model can be had.
-        is_restart: the pool runs, and its port is its own.
+        is_restart: the pool runs: its port is its own, and so may be what its GPUs hold. Whether
+            they have room is found out when it has stopped.
 
     Raises:
         WrongUse: the request, the file, a program, a GPU, a model or a key is wrong or missing.
@@ -86,11 +88,16 @@ def prepare(
         backends=backends,
     )
     secrets = Secrets(home.secrets)
-    launch = plan.plan_pool(document, place, options, secrets, read_gpus)
+    gpus = _as_if_empty(read_gpus) if is_restart else read_gpus
+    launch = plan.plan_pool(document, place, options, secrets, gpus)
     for group in plan.downloading_groups(document.pool, options):
         check_model(plan.hub_model(group), group.model.revision, f"group {group.name}")
     launch.file, launch.request = request.file, msgspec.to_builtins(request)
     return Prepared(place, launch)
+
+
+def _as_if_empty(read_gpus: Callable[[], Sequence[Gpu]]) -> Callable[[], Sequence[Gpu]]:
+    return lambda: [replace(gpu, free_bytes=gpu.total_bytes) for gpu in read_gpus()]
 
 
 def _backends(request: StartRequest) -> dict[str, str]:
