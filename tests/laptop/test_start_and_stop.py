@@ -28,11 +28,6 @@ from sage_command import (
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def pool_file(tmp_path: Path) -> Path:
-    return write_pool(tmp_path / "pool.yaml")
-
-
 def test_the_openai_client_is_answered_by_chat_and_embeddings(sage: Sage, pool_file: Path) -> None:
     with sage.pool(pool_file) as port:
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")

@@ -118,8 +118,13 @@ def stop(
     if not found:
         raise NothingFound("no pool runs here")
     for place in found:
-        control.stop(place)
-        print(f"pool {place.name} is stopped")
+        try:
+            control.stop(place)
+        except NothingFound:
+            if not every:  # what is left of one must not keep the others running
+                raise
+        else:
+            print(f"pool {place.name} is stopped")
 
 
 @app.command()

@@ -25,7 +25,7 @@ def home() -> Home:
 
 def known(kind: "PlaceKind") -> "list[Place]":
     """Places with something that runs, failed, or was killed."""
-    return [place for place in home().places(kind) if place.record.exists()]
+    return [place for place in home().places(kind) if place.record.exists() or place.is_taken()]
 
 
 def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False, way: str = "name") -> "Place":
@@ -43,7 +43,8 @@ def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False, way: str = 
     """
     if name:
         place = home().place(kind, name)
-        if not (place.logs.is_dir() if with_logs else place.record.exists()):
+        is_here = place.record.exists() or place.is_taken()
+        if not (place.logs.is_dir() if with_logs else is_here):
             raise NothingFound(f"no {kind} {name} runs here: see `{_STATUSES[kind]}`")
         return place
     found = known(kind)

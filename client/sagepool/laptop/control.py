@@ -18,6 +18,7 @@ from sagepool.laptop.process import (
     STOP_S,
     ProcessId,
     end,
+    holders,
     send_signal,
     session_members,
     wait_until_gone,
@@ -143,12 +144,17 @@ def stop(place: Place) -> None:
     Raises:
         NothingFound: nothing runs there, and nothing was left.
     """
-    record = read_record(place)
-    if record is None:
-        raise NothingFound(f"no {place.kind} {place.name} runs here")
     # The router, then the engines, each with its limit; then the supervisor itself.
     limit_s = 2 * STOP_S + _MARGIN_S
-    if send_signal(record.supervisor, signal.SIGTERM):
+    record = read_record(place)
+    if record is None:
+        # Lost or broken: whoever holds the lock is the supervisor all the same.
+        supervisors = holders(place.lock_file) if place.is_taken() else []
+        if not supervisors:
+            clear(place)
+            raise NothingFound(f"no {place.kind} {place.name} runs here")
+        end(supervisors, limit_s)
+    elif send_signal(record.supervisor, signal.SIGTERM):
         wait_until_gone(record.supervisor, limit_s)
     clear(place)
 

@@ -35,6 +35,11 @@ class Place:
         return self.folder / "record.json"
 
     @property
+    def lock_file(self) -> Path:
+        """Held by the supervisor as long as it runs."""
+        return self.folder / "lock"
+
+    @property
     def router_file(self) -> Path:
         """The pool as its router reads it."""
         return self.folder / "router.yaml"
@@ -65,7 +70,7 @@ class Place:
             CommandError: the place cannot be written.
         """
         try:
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
@@ -78,7 +83,7 @@ class Place:
     def is_taken(self) -> bool:
         """Whether a supervisor runs here."""
         try:
-            descriptor = os.open(self.folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:

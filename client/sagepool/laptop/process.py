@@ -92,10 +92,21 @@ def session_members(leader: ProcessId) -> Iterator[ProcessId]:
                     yield member
 
 
+def holders(path: Path) -> list[ProcessId]:
+    """The processes of this user that have the file open."""
+    found = []
+    for folder in PROC.iterdir():
+        if folder.name.isdigit() and str(path) in _open_files(int(folder.name)):
+            holder = identify(int(folder.name))
+            if holder is not None:
+                found.append(holder)
+    return found
+
+
 def listens(leader: ProcessId, port: int) -> bool:
     """Whether the process, or one that it has started, listens on the TCP port."""
     listening = _listening(port)
-    return any(not listening.isdisjoint(_sockets(it.pid)) for it in session_members(leader))
+    return any(not listening.isdisjoint(_open_files(it.pid)) for it in session_members(leader))
 
 
 def end(
@@ -151,7 +162,8 @@ def _listening(port: int) -> set[str]:
     return found
 
 
-def _sockets(pid: int) -> set[str]:
+def _open_files(pid: int) -> set[str]:
+    """Paths, and sockets as proc_pid_fd(5) writes them."""
     found = set()
     with contextlib.suppress(OSError):
         for entry in (PROC / str(pid) / "fd").iterdir():
