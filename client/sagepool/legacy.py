@@ -105,8 +105,10 @@ class IntelligentLLMClient(_Adapter):
 
     @classmethod
     def get_instance(cls, cache_key: str = "default", **arguments: Any) -> "IntelligentLLMClient":
-        """The process' client of this name; made by `create_auto` at the first call."""
-        return cls._instances.get(cache_key, arguments, lambda: cls.create_auto(**arguments))
+        """The process' client of this name; made at the first call: for `base_url` where that is
+        given, by `create_auto` else."""
+        make = cls if "base_url" in arguments else cls.create_auto
+        return cls._instances.get(cache_key, arguments, lambda: make(**arguments))
 
     def chat(
         self,
@@ -239,8 +241,10 @@ class IntelligentEmbeddingClient(_Adapter):
     def get_instance(
         cls, cache_key: str = "default", **arguments: Any
     ) -> "IntelligentEmbeddingClient":
-        """The process' client of this name; made by `create_auto` at the first call."""
-        return cls._instances.get(cache_key, arguments, lambda: cls.create_auto(**arguments))
+        """The process' client of this name; made at the first call: for `base_url` where that is
+        given, by `create_auto` else."""
+        make = cls if "base_url" in arguments else cls.create_auto
+        return cls._instances.get(cache_key, arguments, lambda: make(**arguments))
 
     def embed(self, texts: Sequence[str] | str, model: str | None = None) -> Vectors:
         """Turn texts into vectors.

@@ -111,6 +111,14 @@ class TestLLM:
         assert second is not first
         second.close()
 
+    def test_one_key_may_be_one_server(self) -> None:
+        with (
+            scripted(Reply(body=TWO)) as server,
+            IntelligentEmbeddingClient.get_instance("there", base_url=server.url, model="e") as one,
+        ):
+            assert one.embed(["a"]) == [[1.0, 2.0, 3.0]]
+            assert IntelligentEmbeddingClient.get_instance("there") is one
+
 
 class TestEmbedding:
     def test_embed_and_get_dim(self) -> None:
