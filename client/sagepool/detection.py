@@ -254,9 +254,14 @@ class _Search:
     async def this_machine(self) -> None:
         """6. The usual ports of this machine, all asked at once."""
         ports = [*PORTS["llm"], *PORTS["embedding"]]
-        key = self._environment.local_key
-        endpoints = {p: Endpoint(f"http://127.0.0.1:{p}/v1", key) for p in ports}
+        endpoints = {p: Endpoint(f"http://127.0.0.1:{p}/v1") for p in ports}
         answers = dict(zip(ports, await self._ask_all(list(endpoints.values())), strict=True))
+        key = self._environment.local_key
+        # Anything may listen there: only who asks for a key gets it.
+        shut = [p for p, answer in answers.items() if key and isinstance(answer, KeyWantedError)]
+        endpoints.update({p: replace(endpoints[p], api_key=key) for p in shut})
+        again = await self._ask_all([endpoints[p] for p in shut])
+        answers.update(zip(shut, again, strict=True))
         chosen: dict[int, list[Kind]] = {port: [] for port in ports}
         for kind in self.missing():
             other = KINDS[1 - KINDS.index(kind)]

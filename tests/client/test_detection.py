@@ -259,6 +259,37 @@ class TestPoolsHere:
             detect({**environ, "DASHSCOPE_API_KEY": "k"}, ask=ask)
 
 
+class TestKeysOfThisMachine:
+    """Anything may listen on a usual port."""
+
+    @staticmethod
+    def look(environ: Mapping[str, str]) -> tuple[sagepool.Detection, list[tuple[str, str | None]]]:
+        asked: list[tuple[str, str | None]] = []
+
+        async def ask(endpoint: Endpoint) -> Served:
+            asked.append((endpoint.base_url, endpoint.api_key))
+            if endpoint.base_url.endswith(":8000/v1"):
+                return CHAT
+            if endpoint.base_url.endswith(":8090/v1") and endpoint.api_key is None:
+                raise KeyWantedError("wants an API key")
+            if endpoint.base_url.endswith(":8090/v1"):
+                return EMBEDDING
+            raise NotServingError("nothing listens there")
+
+        return detect(environ, ask=ask), asked
+
+    def test_only_who_asks_for_one_gets_it(self) -> None:
+        found, asked = self.look({"SAGEPOOL_API_KEY": "secret"})
+        assert [url for url, key in asked if key] == ["http://127.0.0.1:8090/v1"]
+        assert found.llm == Endpoint("http://127.0.0.1:8000/v1", None, "chatty")
+        assert found.embedding == Endpoint("http://127.0.0.1:8090/v1", "secret", "embedder")
+
+    def test_without_one_nobody_is_asked_twice(self) -> None:
+        found, asked = self.look({"SAGE_UNIFIED_API_KEY": "another"})
+        assert (found.embedding, len(asked)) == (None, 4)
+        assert {key for _, key in asked} == {None}
+
+
 IN_A_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
 
