@@ -288,7 +288,10 @@ class UnifiedInferenceClient(ClientCore, Closing):
         return self._ask(embed_call(texts, parameters), model, return_result)
 
     def close(self) -> None:
-        """Close all connections and stop the control plane; a second time does nothing."""
+        """Close all connections and stop the control plane; a second time does nothing.
+
+        Calls under way in other threads end with ConfigurationError.
+        """
         self._is_closed = True
         for link in self._links.values():
             link.close()

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from sagepool.answers import Answer, error_of
+from sagepool.connections import Connections
 from sagepool.endpoints import Endpoint
 from sagepool.errors import (
     APIConnectionError,
@@ -93,6 +94,7 @@ class Link:
     def __init__(self, endpoint: Endpoint, connect_timeout_s: float) -> None:
         self.endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
+        self._connections = Connections()
         uds = endpoint.uds
         with _usable_environment():
             self._client = httpx.Client(
@@ -129,20 +131,26 @@ class Link:
         return OpenStream(response, attempts)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; calls under way end with the error of a closed client."""
+        self._connections.end()
         self._client.close()
 
     def _repeat(self, attempt: Callable[[], _T], attempts: Attempts, request: Request) -> _T:
         while True:
             try:
                 return attempt()
-            except SagepoolError as error:
+            except Exception as error:
+                if self._connections.is_over:
+                    raise ConfigurationError(CLOSED) from error
+                if not isinstance(error, SagepoolError):
+                    raise
                 pause = _pause_after(error, attempts, request)
-            time.sleep(pause)
+            self._connections.pause(pause)
 
     def _open(self, request: Request, attempts: Attempts) -> httpx.Response:
         limit_s = attempts.remaining_s()
         built = _build(self._client, self.endpoint, request, limit_s, self._connect_timeout_s)
+        built.extensions["trace"] = self._connections.note
         with translated(built, request):
             response = self._client.send(built, stream=True)
         if response.status_code == 200:

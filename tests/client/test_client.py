@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -474,6 +475,20 @@ class TestLife:
             for thread in threads:
                 thread.join(10)
         assert texts == ["hello"] * 20
+
+    @pytest.mark.parametrize(
+        "reply", [Reply(is_silent=True), error_reply(503, retry_after="30")], ids=["call", "pause"]
+    )
+    def test_closing_ends_what_other_threads_wait_for(self, reply: Reply) -> None:
+        with scripted(reply) as server, ThreadPoolExecutor(1) as threads:
+            client = sagepool.UnifiedInferenceClient.create(server.url, model="m", timeout=60)
+            call = threads.submit(client.chat, "hi")
+            while not server.received:
+                time.sleep(0.01)
+            client.close()
+            with pytest.raises(sagepool.ConfigurationError, match="the client is closed"):
+                call.result(5)
+        assert len(server.received) == 1
 
 
 class TestCancellation:
