@@ -1,6 +1,6 @@
 """Calls as values: what is sent, and how its answer is read. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic
 
@@ -55,14 +55,15 @@ def chat_call(
 
     Raises:
         BadRequestError: there are no messages.
-        ConfigurationError: a parameter cannot be used.
+        ConfigurationError: they are no list, or a parameter cannot be used.
     """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
-    if not messages:
+    conversation = _listed("messages", messages)
+    if not conversation:
         raise BadRequestError("messages is empty", code="missing_messages", param="messages")
     fields, headers, timeout_s = split(given)
-    body = {"messages": list(messages), **_streamed(stream, fields)}
+    body = {"messages": conversation, **_streamed(stream, fields)}
     return Call("llm_chat", "/chat/completions", body, headers, timeout_s, _read_chat)
 
 
@@ -82,9 +83,9 @@ def embed_call(texts: Sequence[str] | str, given: Mapping[str, Any]) -> Call[Vec
 
     Raises:
         BadRequestError: there are no texts.
-        ConfigurationError: a parameter cannot be used.
+        ConfigurationError: they are no list, or a parameter cannot be used.
     """
-    wanted = [texts] if isinstance(texts, str) else list(texts)
+    wanted = [texts] if isinstance(texts, str) else _listed("texts", texts)
     if not wanted:
         raise BadRequestError("texts is empty", code="empty_embedding_texts", param="texts")
 
@@ -94,6 +95,13 @@ def embed_call(texts: Sequence[str] | str, given: Mapping[str, Any]) -> Call[Vec
     fields, headers, timeout_s = split(given)
     body = {"input": wanted, **fields}
     return Call("embedding", "/embeddings", body, headers, timeout_s, read_vectors)
+
+
+def _listed(name: str, value: object) -> list[Any]:
+    """A list of what is given; a mapping would become its keys, and bytes numbers."""
+    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{name} must be a list or a text, not {type(value).__name__}")
+    return list(value)
 
 
 def _streamed(stream: bool, fields: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -51,6 +51,8 @@ def read_base_url(text: str, name: str) -> str:
     Raises:
         ConfigurationError: it is no http or https address.
     """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{name} must be an address, not {text!r}")
     try:
         parts = urlsplit(text.strip())
         _ = parts.port

@@ -78,6 +78,14 @@ class TestBodies:
             make()
         assert (told.value.param, told.value.code, told.value.status) == (param, code, None)
 
+    @pytest.mark.parametrize("given", [None, 5, {"role": "user", "content": "hi"}, b"hi"])
+    def test_what_is_no_list_is_refused(self, given: Any) -> None:
+        says = f"must be a list or a text, not {type(given).__name__}"
+        with pytest.raises(sagepool.ConfigurationError, match=f"messages {says}"):
+            chat_call(given, False, {})
+        with pytest.raises(sagepool.ConfigurationError, match=f"texts {says}"):
+            embed_call(given, {})
+
 
 class TestOptions:
     def test_what_the_router_schedules_by_goes_into_headers(self) -> None:
@@ -118,6 +126,11 @@ class TestOptions:
 
 
 class TestAddresses:
+    @pytest.mark.parametrize("given", [None, 5, b"http://a"])
+    def test_what_is_no_text_is_refused(self, given: Any) -> None:
+        with pytest.raises(sagepool.ConfigurationError, match="base_url must be an address, not"):
+            read_base_url(given, "base_url")
+
     @pytest.mark.parametrize(
         ("given", "read"),
         [

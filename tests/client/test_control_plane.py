@@ -248,6 +248,9 @@ class TestWrongUse:
         ("instances", "words"),
         [
             ([], "instances is empty"),
+            (None, "instances must be a list, not NoneType"),
+            (MISSING, "instances must be a list, not dict"),
+            ([5], r"instances\[0\] must be a mapping, not int"),
             ([{}], r"instances\[0\].host: Field required; an instance has host, port"),
             ([{**MISSING, "port": 0}], r"instances\[0\].port: .*greater than or equal to 1"),
             ([MISSING, {**MISSING, "port": "x"}], r"instances\[1\].port"),

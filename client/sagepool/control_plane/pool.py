@@ -68,6 +68,8 @@ def build_pool(
     Raises:
         ConfigurationError: something in them is wrong; names the field.
     """
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise ConfigurationError(f"instances must be a list, not {type(given).__name__}")
     if not given:
         raise ConfigurationError("instances is empty: name at least one engine")
     engines = [_read(number, instance) for number, instance in enumerate(given)]
@@ -79,6 +81,8 @@ def build_pool(
 
 def _read(number: int, given: Mapping[str, Any]) -> Instance:
     place = f"instances[{number}]"
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{place} must be a mapping, not {type(given).__name__}")
     try:
         engine = Instance.model_validate(dict(given))
     except ValidationError as error:
