@@ -24,7 +24,7 @@ def test_the_objects_have_the_cluster_s_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("groups: [", "is not YAML: line 1, column 10: "),
+        ("groups: [", "is not YAML: line "),
         ("- a list", "document 1 is not an object"),
         ("kind: Pod\napiVersion: v1", "Pod of v1: write InferencePool or InferenceInstance"),
         (
@@ -46,6 +46,18 @@ def test_what_a_cluster_would_refuse_is_refused_with_the_file_s_name(
     assert str(refused.value).startswith(str(path))
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_what_looks_like_a_date_or_an_hour_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "pool.yaml"
+    pool = pool_object()
+    pool["metadata"]["annotations"] = {"made": "DATE", "at": "HOUR"}
+    text = yaml.safe_dump(pool)
+    path.write_text(text.replace("DATE", "2026-01-01").replace("HOUR", "1:30"))
+    (pool,) = read_objects(path)
+    annotations = {"made": "2026-01-01", "at": "1:30"}
+    assert pool["metadata"]["annotations"] == annotations
+    assert choose_pool([pool], None, str(path)).pool.metadata.annotations == annotations
 
 
 def test_a_file_that_is_missing_is_not_found(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A pool file, read as a cluster would read it."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +9,9 @@ import yaml
 from sagepool.laptop.errors import NothingFound, WrongUse
 from sagepool_crds import names
 from sagepool_crds.admission import Refused, admit
+from sagepool_crds.manifests import load_manifests
 from sagepool_crds.meta import PoolKey
 from sagepool_router.sources.document import Document, DocumentError, read_document
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key comes once, as kubectl demands."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Read a mapping. Raises yaml.constructor.ConstructorError for a key that comes twice."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} comes twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
@@ -48,7 +33,7 @@ def read_documents(path: Path) -> list[Any]:
     """
     text = _read(path)
     try:
-        found = [obj for obj in yaml.load_all(text, Loader=_Loader) if obj is not None]
+        found = load_manifests(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WrongUse(f"{path} is not YAML: {_words(error)}") from None
     if not found:

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from sagepool_crds import names
 from sagepool_crds.admission import Refused, admit
 from sagepool_crds.instance import InferenceInstance
+from sagepool_crds.manifests import load_manifests
 from sagepool_crds.meta import PoolKey
 from sagepool_crds.pool import InferencePool
 from sagepool_router.sources.objects import Unreadable, read_instance, read_pool
-
-# libyaml's loader is ten times as fast; PyYAML is sometimes built without it
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class DocumentError(Exception):
@@ -65,7 +63,7 @@ def read_document(text: str | bytes, key: PoolKey | None) -> Document:
 
 def _objects(text: str | bytes) -> list[Mapping[str, Any]]:
     try:
-        found = [obj for obj in yaml.load_all(text, Loader=_LOADER) if obj is not None]
+        found = load_manifests(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DocumentError(f"it is not YAML: {' '.join(str(error).split())}") from None
     for number, obj in enumerate(found, 1):
