@@ -1,6 +1,7 @@
 """`sage chat`, `sage embed`, `sage doctor` over a pool that runs on this machine."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -128,6 +129,35 @@ def test_a_pipe_that_is_no_text_is_wrong_use(sage: Sage, command: list[str]) -> 
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"is not UTF-8: convert it first" in done.stderr
+
+
+def test_standard_input_and_pipes_are_read_among_files(sage: Sage, tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("one\n")
+    read, write = os.pipe()
+    os.write(write, b"three\n")
+    os.close(write)
+    with os.fdopen(read):
+        done = subprocess.run(
+            [*PROGRAM, "embed", str(file), "-", f"/dev/fd/{read}"],
+            input=b"two\n",
+            env=sage.env(),
+            capture_output=True,
+            timeout=45,
+            pass_fds=[read],
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["index"], line["text"]) for line in lines] == [
+        (0, "one"),
+        (1, "two"),
+        (2, "three"),
+    ]
+
+
+def test_a_folder_is_wrong_use(sage: Sage, tmp_path: Path) -> None:
+    ended = sage.run("embed", str(tmp_path), "--base-url=http://127.0.0.1:9/v1")
+    assert (ended.code, ended.err) == (2, f"sage: {tmp_path} is a folder: name its files\n")
 
 
 def test_a_file_that_is_missing_is_said_before_a_server_is_asked(sage: Sage) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ from sagepool.laptop.errors import NothingFound, WrongUse
 
 _IN_FLIGHT: Final = 4
 """Calls at a time: the pool merges and spreads them."""
+_STANDARD_INPUT: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Item:
 def embed(
     files: Annotated[
         list[str] | None,
-        typer.Argument(help="Files with a text a line; standard input when left out."),
+        typer.Argument(help="Files with a text a line; - or none: standard input."),
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="The first when left out.")] = "",
     batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts in a call.")] = 32,
@@ -49,10 +51,9 @@ def embed(
     A line of a .jsonl file is a JSON text, or an object whose `text` is embedded and whose other
     fields are written too. Empty lines are left out.
     """
-    paths = [Path(name) for name in files or ()]
+    paths = [Path(name) for name in files or (_STANDARD_INPUT,)]
     for path in paths:
-        if not path.is_file():
-            raise NothingFound(f"there is no file {path}")
+        _check(path)
     items = _items(paths)
     with (
         open_client(base_url, api_key, pool, namespace, kubeconfig) as client,
@@ -87,18 +88,30 @@ def _embedded(
         threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _check(path: Path) -> None:
+    """Raises NothingFound or WrongUse if it cannot be read; a pipe such as <(...) can."""
+    if str(path) == _STANDARD_INPUT:
+        return
+    if not path.exists():
+        raise NothingFound(f"there is no file {path}")
+    if path.is_dir():
+        raise WrongUse(f"{path} is a folder: name its files")
+    if not os.access(path, os.R_OK):
+        raise WrongUse(f"{path} cannot be read: you lack the permission")
+
+
 def _items(paths: Iterable[Path]) -> Iterator[Item]:
-    """The texts of the files, or of standard input."""
-    given = list(paths)
+    """The texts of the files and of standard input."""
     numbers = count()
-    for path in given:
+    for path in paths:
+        if str(path) == _STANDARD_INPUT:
+            for place, line in _lines(sys.stdin.buffer, "standard input"):
+                yield _plain_item(line, next(numbers), place)
+            continue
         read = _json_item if path.suffix == ".jsonl" else _plain_item
         with path.open("rb") as file:
             for place, line in _lines(file, str(path)):
                 yield read(line, next(numbers), place)
-    if not given:
-        for place, line in _lines(sys.stdin.buffer, "standard input"):
-            yield _plain_item(line, next(numbers), place)
 
 
 def _lines(file: Iterable[bytes], origin: str) -> Iterator[tuple[str, str]]:
@@ -136,7 +149,9 @@ def _progress(paths: list[Path]) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    total = sum(1 for _ in _items(paths)) if paths else None
+    # What is no file can be read once only.
+    is_known = all(path.is_file() and str(path) != _STANDARD_INPUT for path in paths)
+    total = sum(1 for _ in _items(paths)) if is_known else None
     shown = Progress(
         BarColumn(),
         MofNCompleteColumn(),
