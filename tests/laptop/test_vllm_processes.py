@@ -90,6 +90,20 @@ def test_one_engine_runs_without_a_pool(sage: Sage, seen: Path, tmp_path: Path) 
     assert sage.run("llm", "status").code == 3
 
 
+def test_a_model_in_a_folder_is_found_from_wherever_the_engine_runs(
+    sage: Sage, seen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tuned").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ended = sage.run("llm", "run", "./tuned", "--cpu", "-b", f"-p{free_port()}")
+    try:
+        assert ended.code == 0, ended
+        assert json.loads(seen.read_text())["arguments"][1] == str(tmp_path / "tuned")
+        assert engine(sage)["models"] == ["tuned"]
+    finally:
+        sage.run("llm", "stop")
+
+
 def test_a_killed_engine_is_started_again_and_its_core_is_ended(sage: Sage, seen: Path) -> None:
     ended = sage.run("llm", "run", "Qwen/Tiny", "--cpu", "-b", f"-p{free_port()}")
     try:

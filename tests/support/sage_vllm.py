@@ -9,6 +9,9 @@ from sage_command import Sage
 PROGRAM = """#!{python}
 import json, os, subprocess, sys
 from pathlib import Path
+model = sys.argv[2]
+if not Path(model).is_dir() and (model.count("/") != 1 or model[0] in "./"):
+    sys.exit(f"{{model}} is neither a folder nor a name on the hub")
 # As vLLM's core: a process of its own, which goes on when the server is killed.
 core = subprocess.Popen(["sleep", "600"])
 seen = {{"arguments": sys.argv[1:], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),

@@ -23,7 +23,7 @@ class EngineRequest(msgspec.Struct):
     """OWNER/NAME on the hub, or a folder."""
     port: int
     name: str = ""
-    """What clients send as `model`; empty: the model."""
+    """What clients send as `model`; empty: the model, of a folder its last name."""
     gpu_memory: float = 0.9
     tensor_parallel: int = 1
     on_cpu: bool = False
@@ -38,11 +38,13 @@ def plan_engine(request: EngineRequest, read_gpus: Callable[[], Sequence[Gpu]]) 
         WrongUse: vLLM or the GPUs are missing.
     """
     program = require_program("vllm", f"{request.model}")
-    served = request.name or request.model
+    model, served = request.model, request.name or request.model
+    if (folder := Path(model).absolute()).is_dir():  # the engine runs in another folder
+        model, served = str(folder), request.name or folder.name
     command = [
         program,
         "serve",
-        request.model,
+        model,
         "--host=127.0.0.1",
         f"--port={PORT}",
         f"--served-model-name={served}",
