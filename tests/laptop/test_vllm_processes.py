@@ -104,6 +104,13 @@ def test_a_model_in_a_folder_is_found_from_wherever_the_engine_runs(
         sage.run("llm", "stop")
 
 
+@pytest.mark.parametrize("model", ["./nonexistent", "bad name"])
+def test_what_is_neither_a_folder_nor_a_name_is_said(sage: Sage, model: str) -> None:
+    ended = sage.run("llm", "run", model, "--cpu", f"-p{free_port()}")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert f"sage llm run: {model!r} is neither a folder here nor a model's name" in ended.err
+
+
 def test_a_killed_engine_is_started_again_and_its_core_is_ended(sage: Sage, seen: Path) -> None:
     ended = sage.run("llm", "run", "Qwen/Tiny", "--cpu", "-b", f"-p{free_port()}")
     try:
