@@ -11,7 +11,8 @@ def gpu(index: int, free: float = 1.0) -> Gpu:
 
 
 def demand(engine: str, fraction: float = 0.9, count: int = 1) -> Demand:
-    return Demand(engine, engine.rpartition("-")[0], count, fraction)
+    group = engine.rpartition("-")[0]
+    return Demand(engine, f"group {group}", count, fraction, "take none", "ask for less")
 
 
 def chosen(gpus: list[Gpu], *demands: Demand) -> dict[str, list[int]]:
@@ -46,11 +47,11 @@ def test_several_gpus_of_one_engine_are_different_ones() -> None:
             [gpu(0)],
             [demand("chat-0", 0.7), demand("embed-0", 0.4)],
             r"group embed needs 1 GPU with 40% of the memory free for embed-0, and left are "
-            r"GPU 0 \(H100\) 30%: lower gpu.memoryFraction",
+            r"GPU 0 \(H100\) 30%: ask for less, or stop what uses them",
         ),
         ([gpu(0, 0.2)], [demand("chat-0")], r"left are GPU 0 \(H100\) 20%"),
         ([gpu(0)], [demand("chat-0", 0.9, 2)], r"needs 2 GPUs"),
-        ([], [demand("chat-0")], r"shows no NVIDIA GPU: set engine.type to simulator"),
+        ([], [demand("chat-0")], r"shows no NVIDIA GPU: take none"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_is_left(

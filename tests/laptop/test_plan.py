@@ -193,6 +193,23 @@ def test_engines_with_a_gpu_each_load_at_once(plan: Plan) -> None:
     assert [e.after for e in engines(plan(two_on_a_gpu())).values()] == ["", ""]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "says"),
+    [
+        ([], "shows no NVIDIA GPU: set engine.type to simulator"),
+        (
+            [Gpu(0, "GPU-a", "H100", 100, 50)],
+            "50%: lower gpu.memoryFraction, gpu.count or replicas",
+        ),
+    ],
+)
+def test_a_gpu_that_a_group_lacks_is_said_in_words_of_the_file(
+    plan: Plan, gpus: list[Gpu], says: str
+) -> None:
+    with pytest.raises(WrongUse, match=f"^group chat needs 1 GPU .* for chat-0.*{says}"):
+        plan(two_on_a_gpu(), gpus=gpus)
+
+
 def test_gpus_are_not_asked_for_where_none_is_wanted(home: Home) -> None:
     def fail() -> Sequence[Gpu]:
         raise AssertionError("nobody wants a GPU")

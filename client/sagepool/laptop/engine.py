@@ -52,8 +52,15 @@ def plan_engine(request: EngineRequest, read_gpus: Callable[[], Sequence[Gpu]]) 
     ]
     environment = {"CUDA_VISIBLE_DEVICES": ""}
     if not request.on_cpu:
-        name = f"port {request.port}"
-        demand = Demand(name, "llm", request.tensor_parallel, request.gpu_memory)
+        name = f"the engine on port {request.port}"
+        demand = Demand(
+            name,
+            request.model,
+            request.tensor_parallel,
+            request.gpu_memory,
+            without_gpu="give --cpu, or run it where a GPU is",
+            with_less="lower --gpu-memory or --tensor-parallel",
+        )
         chosen = assign_gpus(read_gpus(), [demand])[name]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
         command.append(f"--gpu-memory-utilization={request.gpu_memory:g}")

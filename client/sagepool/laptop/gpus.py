@@ -35,10 +35,15 @@ class Demand:
     """What one engine asks for."""
 
     engine: str
-    group: str
+    subject: str
+    """Who asks, in the user's words."""
     count: int
     fraction: float
     """Of the memory of each."""
+    without_gpu: str
+    """What the user can do where there is no GPU, in the words of what was given."""
+    with_less: str
+    """What the user can do where too little is left."""
 
 
 def assign_gpus(gpus: Sequence[Gpu], demands: Iterable[Demand]) -> dict[str, tuple[Gpu, ...]]:
@@ -65,19 +70,13 @@ def assign_gpus(gpus: Sequence[Gpu], demands: Iterable[Demand]) -> dict[str, tup
 
 def _does_not_fit(demand: Demand, gpus: Sequence[Gpu], left: Mapping[str, float]) -> str:
     wants = (
-        f"group {demand.group} needs {demand.count} GPU{'s' * (demand.count > 1)} with "
+        f"{demand.subject} needs {demand.count} GPU{'s' * (demand.count > 1)} with "
         f"{demand.fraction:.0%} of the memory free for {demand.engine}"
     )
     if not gpus:
-        return (
-            f"{wants}, and this machine shows no NVIDIA GPU: set engine.type to simulator, or run "
-            "the pool where a GPU is"
-        )
+        return f"{wants}, and this machine shows no NVIDIA GPU: {demand.without_gpu}"
     listed = ", ".join(f"GPU {g.index} ({g.name}) {max(0.0, left[g.uuid]):.0%}" for g in gpus)
-    return (
-        f"{wants}, and left are {listed}: lower gpu.memoryFraction, gpu.count or replicas, or stop "
-        "what uses them"
-    )
+    return f"{wants}, and left are {listed}: {demand.with_less}, or stop what uses them"
 
 
 def read_gpus(environ: Mapping[str, str]) -> list[Gpu]:

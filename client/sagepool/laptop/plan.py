@@ -272,7 +272,16 @@ def _give_gpus(
             engine.environment["CUDA_VISIBLE_DEVICES"] = ""
             if gpu is not None:
                 fraction = gpu.memory_fraction or DEFAULT_FRACTION
-                demands.append(Demand(engine.name, engine.group, gpu.count, fraction))
+                demands.append(
+                    Demand(
+                        engine.name,
+                        f"group {engine.group}",
+                        gpu.count,
+                        fraction,
+                        without_gpu="set engine.type to simulator, or run the pool where a GPU is",
+                        with_less="lower gpu.memoryFraction, gpu.count or replicas",
+                    )
+                )
     given = assign_gpus(read_gpus(), demands) if demands else {}
     last: dict[str, str] = {}
     for engine in engines:
