@@ -32,6 +32,11 @@ def test_every_command_is_documented_and_explains_itself(words: str) -> None:
     assert ALL[words].help
 
 
+@pytest.mark.parametrize("words", sorted(ALL))
+def test_every_option_and_argument_has_its_words(words: str) -> None:
+    assert [given.name for given in ALL[words].params if not given.help] == []
+
+
 def test_nothing_is_documented_that_does_not_exist() -> None:
     text = PAGE + (DOCS / "laptop.md").read_text()
     groups = {words.split()[1] for words in ALL if len(words.split()) == 3}

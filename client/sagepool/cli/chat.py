@@ -24,7 +24,9 @@ def chat(
     ] = "",
     model: Annotated[str, typer.Option("--model", "-m", help="The first when left out.")] = "",
     system: Annotated[str, typer.Option("--system", help="What the model is told first.")] = "",
-    temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="0: always the likeliest word.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each answer.")] = None,
     base_url: BaseUrl = "",
     api_key: ApiKey = "",

@@ -32,7 +32,9 @@ class Finding:
 
 
 def doctor(
-    form: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    form: Annotated[
+        Output, typer.Option("--output", "-o", help="The form of the output.")
+    ] = Output.TABLE,
     namespace: NamespaceOption = "",
     kubeconfig: KubeconfigOption = "",
 ) -> int:

@@ -57,7 +57,9 @@ def start(
     pool: Annotated[
         str, typer.Option("--pool", help="Which pool of the file.", show_default=False)
     ] = "",
-    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535)] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=1, max=65535, help="Where the router listens.")
+    ] = 8000,
     host: Annotated[str, typer.Option(help="Address that clients connect to.")] = "127.0.0.1",
     llm_model: Annotated[
         str, typer.Option("--llm-model", "-l", help="A chat model, without a file: OWNER/NAME.")

@@ -30,7 +30,9 @@ Name = Annotated[str, typer.Argument(help="The instance.")]
 @app.command("list")
 def list_instances(
     pool: Annotated[str, typer.Option("--pool", help="Of one pool.", show_default=False)] = "",
-    form: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    form: Annotated[
+        Output, typer.Option("--output", "-o", help="The form of the output.")
+    ] = Output.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")] = False,
     namespace: NamespaceOption = "",
     kubeconfig: KubeconfigOption = "",

@@ -17,7 +17,9 @@ _LIMIT_S: Final = 1800.0
 app: Final = typer.Typer(help="Run one vLLM engine on this machine.", no_args_is_help=True)
 finetune_app: Final = typer.Typer(help="Serve what a fine-tuning left.", no_args_is_help=True)
 
-Port = Annotated[int, typer.Option("--port", "-p", min=1, max=65535)]
+Port = Annotated[
+    int, typer.Option("--port", "-p", min=1, max=65535, help="Where the engine listens.")
+]
 Which = Annotated[int | None, typer.Option("--port", "-p", help="Which, where several run.")]
 GpuMemory = Annotated[
     float, typer.Option(min=0.05, max=1, help="Share of each GPU's memory that it may take.")
@@ -74,7 +76,9 @@ def stop(port: Which = None) -> None:
 @app.command()
 def status(
     port: Which = None,
-    form: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    form: Annotated[
+        Output, typer.Option("--output", "-o", help="The form of the output.")
+    ] = Output.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")] = False,
 ) -> int:
     """Show the engines that run. Exit code 0: ready; 1: not all are; 3: none runs."""
@@ -85,7 +89,7 @@ def status(
 def logs(
     port: Which = None,
     follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of its end.")] = 50,
 ) -> None:
     """Print an engine's log; it stays until the next start on that port."""
     place = places.choose("engine", _name(port), with_logs=True, way="give --port")

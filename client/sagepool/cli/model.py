@@ -27,7 +27,9 @@ Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The model on th
 
 @app.command("list")
 def list_models(
-    form: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    form: Annotated[
+        Output, typer.Option("--output", "-o", help="The form of the output.")
+    ] = Output.TABLE,
 ) -> None:
     """List the models in the cache, the largest first."""
 
