@@ -1,8 +1,10 @@
 """Whether a failed attempt may be made again, and when. Pure.
 
-Safe is what cannot be computed twice for one caller who waits: a connection that was refused or
-broke before the answer began, and a server that says it did not take the request (429, 502, 503,
-529). A time-out is not: the engine may still be at work, and a second request doubles its load.
+Safe is what was not taken: a connection that was refused, and a server that says it did not take
+the request (429, 502, 503, 529). A connection that broke before the answer began counts as safe,
+too: often the server closed it while it was idle. The request may have reached an engine, which
+then computes it twice, but the caller sees one answer. A time-out is not safe: the engine may
+still be at work, and a second request doubles its load.
 What the server says wins: `x-should-retry`, `retry-after-ms` and `retry-after`, as OpenAI's own
 clients read them.
 """
