@@ -73,3 +73,44 @@ async def test_another_program_that_answers_there_is_not_taken_for_it(tmp_path: 
         async with kept(tmp_path, WAITS, is_told, port) as keeper:
             assert keeper.record.phase == "starting"
             assert not keeper.is_stable.is_set()
+
+
+async def test_it_starts_only_when_every_predecessor_has_been_ready(tmp_path: Path) -> None:
+    said: list[str] = []
+    started = asyncio.Event()
+
+    def look() -> None:
+        record = keepers[-1].record
+        said.append(record.message)
+        if record.phase == "starting":
+            started.set()
+
+    async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+
+        def keeper_of(name: str) -> Keeper:
+            return Keeper(
+                PartLaunch(name, "engine", WAITS, "/"),
+                LogFile(tmp_path / f"{name}.log"),
+                client,
+                on_change=look,
+                on_move=lambda: None,
+                taken=set,
+            )
+
+        keepers = [keeper_of(name) for name in ("chat-0", "chat-1", "wide-0")]
+        first, second, wide = keepers
+        running = asyncio.create_task(wide.run([first, second]))
+        try:
+            for before in (first, second):
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert said[-1] == f"{before.part.name} loads on the same GPU first"
+                assert (wide.record.phase, wide.record.process) == ("waiting", None)
+                before.is_stable.set()
+            async with asyncio.timeout(30):
+                await started.wait()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            for keeper in keepers:
+                await keeper.stop()

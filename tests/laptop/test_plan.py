@@ -182,15 +182,22 @@ def two_on_a_gpu() -> dict[str, Any]:
 
 def test_engines_that_share_a_gpu_say_so_and_load_one_after_another(plan: Plan) -> None:
     found = engines(plan(two_on_a_gpu(), gpus=GPUS[:1]))
-    assert found["chat-0"].after == ""
-    assert found["embed-0"].after == "chat-0"
+    assert found["chat-0"].after == []
+    assert found["embed-0"].after == ["chat-0"]
     devices = [e.instance["spec"]["device"] for e in found.values() if e.instance]
     assert devices == ["gpu-0", "gpu-0"]
     assert found["chat-0"].instance["spec"]["pricePerHour"] == 2
 
 
 def test_engines_with_a_gpu_each_load_at_once(plan: Plan) -> None:
-    assert [e.after for e in engines(plan(two_on_a_gpu())).values()] == ["", ""]
+    assert [e.after for e in engines(plan(two_on_a_gpu())).values()] == [[], []]
+
+
+def test_an_engine_on_two_gpus_loads_after_all_that_load_there(plan: Plan) -> None:
+    half = {"memoryFraction": 0.45}
+    chat = group_object(engine=VLLM, model=REAL, gpu=half, replicas=2)
+    wide = group_object(name="wide", engine=VLLM, model=REAL, gpu={**half, "count": 2}, replicas=1)
+    assert engines(plan(pool_object(groups=[chat, wide])))["wide-0"].after == ["chat-0", "chat-1"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NoReturn
 
 import httpx
@@ -81,9 +81,9 @@ class Keeper:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def run(self, predecessor: "Keeper | None" = None) -> None:
-        """Keep it running until cancelled."""
-        if predecessor is not None:
+    async def run(self, predecessors: "Sequence[Keeper]" = ()) -> None:
+        """Keep it running until cancelled; it starts when its predecessors have been ready."""
+        for predecessor in predecessors:
             self._say("waiting", f"{predecessor.part.name} loads on the same GPU first")
             await predecessor.is_stable.wait()
         while True:

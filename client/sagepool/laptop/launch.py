@@ -27,8 +27,8 @@ class PartLaunch(msgspec.Struct):
     """None: any free one."""
     health_port: int | None = None
     """Where `health_path` is asked for, if not at `port`."""
-    after: str = ""
-    """The part that must be ready first: two engines that load on one GPU at a time do not measure
+    after: list[str] = []
+    """The parts that must be ready first: two engines that load on one GPU at a time do not measure
     its free memory right."""
     instance: dict[str, Any] | None = None
     """The InferenceInstance that the router finds it by; its addresses are filled in."""

@@ -288,7 +288,7 @@ def _give_gpus(
         chosen = given.get(engine.name, ())
         if chosen:
             engine.environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
-            engine.after = next((last[gpu.uuid] for gpu in chosen if gpu.uuid in last), "")
+            engine.after = sorted({last[gpu.uuid] for gpu in chosen if gpu.uuid in last})
             last.update({gpu.uuid: engine.name for gpu in chosen})
         if len(chosen) == 1 and engine.instance is not None:
             engine.instance["spec"]["device"] = f"gpu-{chosen[0].index}"

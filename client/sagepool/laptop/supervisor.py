@@ -100,7 +100,7 @@ class Supervisor:
         self._write_record()
         by_name = {keeper.part.name: keeper for keeper in self._keepers}
         tasks = [
-            asyncio.create_task(keeper.run(by_name.get(keeper.part.after)))
+            asyncio.create_task(keeper.run([by_name[name] for name in keeper.part.after]))
             for keeper in self._keepers
         ]
         tasks.append(asyncio.create_task(self._follow_readiness()))
