@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from sage_command import free_port
-from sagepool.laptop.errors import CommandError
+from sagepool.laptop.errors import CommandError, WrongUse
 from sagepool.laptop.home import Home
 from sagepool.laptop.keeper import Keeper
 from sagepool.laptop.launch import PartLaunch
@@ -113,3 +113,9 @@ def test_another_start_does_not_choose_a_port_that_is_spoken_for() -> None:
 def test_that_no_port_is_left_is_a_sentence() -> None:
     with pytest.raises(CommandError, match="no port from 8100 to 8999 is free: stop what listens"):
         choose_port({*range(8100, 9000)})
+
+
+@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_no_busy_port(tmp_path: Path, host: str) -> None:
+    with pytest.raises(WrongUse, match=f"--host is '{host}', which is no address of this machine"):
+        refuse_busy_port(host, free_port(), Home(tmp_path))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Set
 from itertools import chain
 from typing import Final
 
-from sagepool.laptop.errors import CommandError
+from sagepool.laptop.errors import CommandError, WrongUse
 from sagepool.laptop.home import Home
 from sagepool.laptop.record import read_record
 
@@ -87,8 +87,14 @@ def refuse_busy_port(host: str, port: int, home: Home) -> None:
     """Say who has the port.
 
     Raises:
+        WrongUse: the host is no address of this machine.
         CommandError: the port is busy.
     """
+    if not can_listen(host, 0):
+        raise WrongUse(
+            f"--host is {host!r}, which is no address of this machine: write 127.0.0.1, or 0.0.0.0 "
+            "for all that it has"
+        )
     claim = PortClaim(port)
     is_ours = claim.is_held
     claim.release()
