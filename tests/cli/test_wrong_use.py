@@ -18,7 +18,12 @@ PROGRAM = shlex.join(sage_command.PROGRAM)
     [
         ("inference start", "say what to run: a pool file with --file, or --llm-model"),
         ("inference start -f none.yaml -l m", "give a pool file or models, not both"),
-        ("inference start -l o/m --llm-backend llama", "--llm-backend is 'llama': write vllm, tei"),
+        ("inference start -l o/m --llm-backend llama", "--llm-backend is 'llama': write vllm, sim"),
+        ("inference start -l o/m --llm-backend tei", "--llm-backend is 'tei': write vllm, sim"),
+        (
+            "inference start -l m --llm-backend simulator --embedding-backend tei",
+            "--embedding-backend is given, and pool local has no group of role embedding",
+        ),
         ("inference start --port 0 -l m", "invalid value for '--port'"),
         ("inference start --no-such", "no such option: --no-such"),
         ("inference start -l m -s best", "invalid value for '--scheduling-policy'"),
@@ -32,6 +37,8 @@ PROGRAM = shlex.join(sage_command.PROGRAM)
         ("llm run o/m --lora bot=/none", "/none holds no adapter_config.json"),
         ("llm run o/m --cpu", "o/m needs vllm, which is not installed here: install it with"),
         ("llm run o/m --gpu-memory 2", "invalid value for '--gpu-memory'"),
+        ("llm run o/m --cpu --gpu-memory 0.9", "--gpu-memory and --tensor-parallel are for GPUs"),
+        ("llm run o/m --cpu --tensor-parallel 1", "--gpu-memory and --tensor-parallel are for"),
         ("finetune serve /proc", "/proc holds neither adapter_config.json (LoRA) nor config.json"),
         ("nothing", "no such command 'nothing'"),
     ],

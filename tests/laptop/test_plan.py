@@ -99,6 +99,11 @@ def test_a_model_that_only_a_cluster_can_reach_is_refused(plan: Plan, uri: str) 
         plan(pool_object(groups=[group], cache=cache))
 
 
+def test_an_engine_that_loads_a_model_is_not_put_on_a_group_without_one(plan: Plan) -> None:
+    with pytest.raises(WrongUse, match=r"group chat: vllm loads a model, and its model has no uri"):
+        plan(pool_object(groups=[group_object(model={"name": "qwen"})]), llm="vllm")
+
+
 def test_the_router_answers_outside_and_its_admin_port_only_here(plan: Plan, home: Home) -> None:
     router = plan(pool_object()).parts[0]
     assert Path(router.command[0]).name == "sagepool-router"

@@ -1,13 +1,13 @@
 """`sage llm` and `sage finetune`: one vLLM engine on this machine, without a pool."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from sagepool.cli import places
 from sagepool.cli.output import Output
-from sagepool.laptop.errors import CommandError
+from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
     from sagepool.laptop.engine import EngineRequest
@@ -22,9 +22,15 @@ Port = Annotated[
 ]
 Which = Annotated[int | None, typer.Option("--port", "-p", help="Which, where several run.")]
 GpuMemory = Annotated[
-    float, typer.Option(min=0.05, max=1, help="Share of each GPU's memory that it may take.")
+    float | None,
+    typer.Option(
+        min=0.05, max=1, show_default="0.9", help="Share of each GPU's memory that it may take."
+    ),
 ]
-TensorParallel = Annotated[int, typer.Option(min=1, max=16, help="GPUs to split the model over.")]
+TensorParallel = Annotated[
+    int | None,
+    typer.Option(min=1, max=16, show_default="1", help="GPUs to split the model over."),
+]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Run without a GPU.")]
 Background = Annotated[
     bool, typer.Option("--background", "-b", help="Go on without this terminal.")
@@ -36,8 +42,8 @@ Timeout = Annotated[float, typer.Option(min=1, help="Seconds until it must be re
 def run(
     model: Annotated[str, typer.Argument(help="OWNER/NAME on the hub, or a folder.")],
     port: Port = 8001,
-    gpu_memory: GpuMemory = 0.9,
-    tensor_parallel: TensorParallel = 1,
+    gpu_memory: GpuMemory = None,
+    tensor_parallel: TensorParallel = None,
     lora: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="A LoRA adapter; may be repeated."),
@@ -55,9 +61,7 @@ def run(
     request = EngineRequest(
         model,
         port,
-        gpu_memory=gpu_memory,
-        tensor_parallel=tensor_parallel,
-        on_cpu=cpu,
+        **_gpu_options(gpu_memory, tensor_parallel, on_cpu=cpu),
         adapters=dict(read_adapter(text) for text in lora or ()),
     )
     _start(request, timeout, background=background)
@@ -100,8 +104,8 @@ def logs(
 def serve(
     name: Annotated[str, typer.Argument(help="A folder, or the name of one in ~/.sage/finetuned.")],
     port: Port = 8001,
-    gpu_memory: GpuMemory = 0.9,
-    tensor_parallel: TensorParallel = 1,
+    gpu_memory: GpuMemory = None,
+    tensor_parallel: TensorParallel = None,
     cpu: Cpu = False,
     background: Background = False,
     timeout: Timeout = _LIMIT_S,
@@ -117,9 +121,7 @@ def serve(
     request = msgspec.structs.replace(
         find_tuned_model(name, places.home()),
         port=port,
-        gpu_memory=gpu_memory,
-        tensor_parallel=tensor_parallel,
-        on_cpu=cpu,
+        **_gpu_options(gpu_memory, tensor_parallel, on_cpu=cpu),
     )
     _start(request, timeout, background=background)
 
@@ -127,6 +129,19 @@ def serve(
 @finetune_app.callback()
 def _finetune() -> None:
     """Keeps `serve` a command of its own."""
+
+
+def _gpu_options(
+    gpu_memory: float | None, tensor_parallel: int | None, *, on_cpu: bool
+) -> dict[str, Any]:
+    """These fields of a request."""
+    if on_cpu and (gpu_memory is not None or tensor_parallel is not None):
+        raise WrongUse(
+            "--gpu-memory and --tensor-parallel are for GPUs, and --cpu uses none: give one or the "
+            "other"
+        )
+    given = {"gpu_memory": gpu_memory, "tensor_parallel": tensor_parallel, "on_cpu": on_cpu}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _start(request: "EngineRequest", limit_s: float, *, background: bool) -> None:

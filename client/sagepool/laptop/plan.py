@@ -194,6 +194,11 @@ def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) ->
     if group.role == "llm_embedding" and engine_type != "simulator":
         raise WrongUse(f"group {group.name}: llm_embedding runs on the simulator only")
     uri = group.model.uri or ""
+    if engine_type != "simulator" and not uri:
+        raise WrongUse(
+            f"group {group.name}: {engine_type} loads a model, and its model has no uri: name one "
+            "on the hub, hf://OWNER/NAME"
+        )
     if engine_type != "simulator" and not uri.startswith(HUB_SCHEME):
         raise WrongUse(
             f"group {group.name}: {uri} is for a cluster, which mounts or caches it: name a model "

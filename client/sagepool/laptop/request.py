@@ -17,6 +17,8 @@ from sagepool_crds import names
 
 PORT: Final = 8000
 _ADMIN_PORT: Final = 9090
+_ENGINES: Final = {"llm": ("vllm", "simulator"), "embedding": ("vllm", "tei", "simulator")}
+"""By role, those that a pool file takes too."""
 _FRACTIONS: Final = {1: 0.9, 2: 0.45}
 """Of the GPU's memory, by how many engines of a pool made of flags share it."""
 
@@ -72,6 +74,11 @@ def prepare(
     backends = _backends(request)
     objects, origin = _objects(request)
     document = manifest.choose_pool(objects, request.pool or None, origin)
+    for role in sorted(backends.keys() - {group.role for group in document.pool.spec.groups}):
+        raise WrongUse(
+            f"--{role}-backend is given, and pool {document.pool.metadata.name} has no group of "
+            f"role {role}: leave it out"
+        )
     place = home.place("pool", document.pool.metadata.name)
     if not is_restart:
         if place.is_taken():
@@ -103,10 +110,10 @@ def _as_if_empty(read_gpus: Callable[[], Sequence[Gpu]]) -> Callable[[], Sequenc
 def _backends(request: StartRequest) -> dict[str, str]:
     given = {"llm": request.llm_backend, "embedding": request.embedding_backend}
     for role, backend in given.items():
-        if backend and backend not in ("vllm", "tei", "simulator") and "://" not in backend:
+        if backend and backend not in _ENGINES[role] and "://" not in backend:
             raise WrongUse(
-                f"--{role}-backend is {backend!r}: write vllm, tei, simulator, or the URL of an "
-                "engine that runs"
+                f"--{role}-backend is {backend!r}: write {', '.join(_ENGINES[role])}, or the URL "
+                "of an engine that runs"
             )
     return {role: backend for role, backend in given.items() if backend}
 
