@@ -1,9 +1,12 @@
 """Which engine gets which GPU."""
 
+from types import SimpleNamespace
+
+import pynvml
 import pytest
 
 from sagepool.laptop.errors import WrongUse
-from sagepool.laptop.gpus import Demand, Gpu, assign_gpus
+from sagepool.laptop.gpus import Demand, Gpu, assign_gpus, read_gpus
 
 
 def gpu(index: int, free: float = 1.0) -> Gpu:
@@ -59,3 +62,61 @@ def test_what_does_not_fit_is_refused_with_what_is_left(
 ) -> None:
     with pytest.raises(WrongUse, match=says):
         assign_gpus(gpus, demands)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that shows two; the second does not tell how busy it is."""
+
+    def rates(index: int) -> SimpleNamespace:
+        if index == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(gpu=25)
+
+    answers = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(total=1000, free=100 + index),
+        "nvmlDeviceGetUtilizationRates": rates,
+        "nvmlDeviceGetUUID": lambda index: f"GPU-{index}",
+        "nvmlDeviceGetName": lambda _: "H100",
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_are_read_with_what_is_free() -> None:
+    assert read_gpus({}) == [
+        Gpu(0, "GPU-0", "H100", 1000, 100, 0.25),
+        Gpu(1, "GPU-1", "H100", 1000, 101, 0.0),
+    ]
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("visible", "seen"), [("1", [1]), ("GPU-0", [0]), ("0, GPU-1", [0, 1]), ("", [])]
+)
+def test_only_gpus_that_this_user_s_programs_see_are_given(visible: str, seen: list[int]) -> None:
+    found = read_gpus({"CUDA_VISIBLE_DEVICES": visible})
+    assert [one.index for one in found] == seen
+
+
+def test_a_machine_without_a_driver_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    assert read_gpus({}) == []
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_driver_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", fail)
+    with pytest.raises(WrongUse, match=r"the GPUs cannot be read: .*; see nvidia-smi"):
+        read_gpus({})
