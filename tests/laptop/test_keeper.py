@@ -114,3 +114,41 @@ async def test_it_starts_only_when_every_predecessor_has_been_ready(tmp_path: Pa
             await asyncio.gather(running, return_exceptions=True)
             for keeper in keepers:
                 await keeper.stop()
+
+
+async def test_it_waits_longer_from_end_to_end(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    paused = asyncio.Event()
+
+    async def sleep(delay_s: float) -> None:
+        """Pauses between starts end at once, but for the third, which does not end."""
+        if delay_s < 1:
+            await asyncio.sleep(delay_s)  # its health is watched
+            return
+        pauses.append(delay_s)
+        if len(pauses) == 3:
+            paused.set()
+            await asyncio.Event().wait()
+
+    async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+        keeper = Keeper(
+            PartLaunch("it", "engine", ["false"], "/"),
+            LogFile(tmp_path / "it.log"),
+            client,
+            on_change=lambda: None,
+            on_move=lambda: None,
+            taken=set,
+            clock=lambda: 0.0,
+            sleep=sleep,
+        )
+        running = asyncio.create_task(keeper.run())
+        try:
+            async with asyncio.timeout(30):
+                await paused.wait()
+            assert pauses == [1, 2, 4]
+            assert keeper.record.restarts == 3
+            assert keeper.record.message == "it ended with exit code 1; it starts again in 4 s"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await keeper.stop()
