@@ -1,6 +1,7 @@
 """What a keeper takes for its process, and what not."""
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from sagepool.laptop.keeper import Keeper
 from sagepool.laptop.launch import PORT, PartLaunch
 from sagepool.laptop.logfile import LogFile
+from sagepool.laptop.process import is_alive
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -152,3 +154,29 @@ async def test_it_waits_longer_from_end_to_end(tmp_path: Path) -> None:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await keeper.stop()
+
+
+async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    ready = asyncio.Event()
+    async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+        keeper = Keeper(
+            PartLaunch(
+                "it", "engine", ["sh", "-c", f"trap '' TERM; exec {shlex.join(SERVES)}"], "/"
+            ),
+            LogFile(tmp_path / "it.log"),
+            client,
+            on_change=lambda: ready.set() if keeper.record.phase == "ready" else None,
+            on_move=lambda: None,
+            taken=set,
+            stop_s=0.5,
+        )
+        running = asyncio.create_task(keeper.run())
+        async with asyncio.timeout(30):
+            await ready.wait()
+        process = keeper.record.process
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        async with asyncio.timeout(8):
+            await keeper.stop()
+        assert process is not None
+        assert not is_alive(process)

@@ -34,6 +34,7 @@ class Keeper:
         taken: ports that others of the launch have.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
+        stop_s: seconds from SIGTERM to SIGKILL.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Keeper:
         taken: Callable[[], set[int]],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        stop_s: float = STOP_S,
     ) -> None:
         self.part = part
         self.is_stable = asyncio.Event()
@@ -59,6 +61,7 @@ class Keeper:
         self._taken = taken
         self._clock = clock
         self._sleep = sleep
+        self._stop_s = stop_s
         self._child: Child | None = None
         self._claim = ports.PortClaim(part.port) if part.port else ports.claim_port(taken())
         self.record = PartRecord(
@@ -103,7 +106,7 @@ class Keeper:
             self._say("stopping", "")
             child.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(STOP_S):
+                async with asyncio.timeout(self._stop_s):
                     await child.wait()
             except TimeoutError:
                 child.send_signal(signal.SIGKILL)
