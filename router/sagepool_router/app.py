@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from sagepool_router.api.admin import build_admin_routes
 from sagepool_router.api.demand import build_demand_routes
 from sagepool_router.api.health import build_health_routes
-from sagepool_router.api.inference import build_inference_routes
+from sagepool_router.api.inference import build_inference_routes, document_inference
 from sagepool_router.api.metrics import build_metrics_routes
 from sagepool_router.api.models import build_models_routes
 from sagepool_router.api.scheduling import build_scheduling_routes
@@ -35,6 +35,17 @@ class LifespanState(TypedDict):
     dispatcher: Dispatcher
 
 
+class _PoolApp(FastAPI):
+    """What clients reach; /openapi.json is made when it is first asked for."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, with the routes that are answered elsewhere."""
+        if self.openapi_schema is None:
+            self.openapi_schema = super().openapi()
+            document_inference(self.openapi_schema)
+        return self.openapi_schema
+
+
 def create_app(dispatcher: Dispatcher, health: Health, metrics: Metrics) -> FastAPI:
     """The application that clients reach.
 
@@ -48,6 +59,7 @@ def create_app(dispatcher: Dispatcher, health: Health, metrics: Metrics) -> Fast
         yield {"dispatcher": dispatcher}
 
     app = _build(
+        _PoolApp,
         "sagepool",
         "One OpenAI-compatible endpoint over the engines of a pool.",
         dispatcher,
@@ -69,6 +81,7 @@ def create_app(dispatcher: Dispatcher, health: Health, metrics: Metrics) -> Fast
 def create_admin_app(dispatcher: Dispatcher, health: Health, metrics: Metrics) -> FastAPI:
     """The read-only application of the admin port; it stays while the other one drains."""
     return _build(
+        FastAPI,
         "sagepool admin",
         "What this router routes to. Read-only.",
         dispatcher,
@@ -87,9 +100,13 @@ def create_admin_app(dispatcher: Dispatcher, health: Health, metrics: Metrics) -
 
 
 def _build(
-    title: str, description: str, dispatcher: Dispatcher, routes: Sequence[APIRouter]
+    kind: type[FastAPI],
+    title: str,
+    description: str,
+    dispatcher: Dispatcher,
+    routes: Sequence[APIRouter],
 ) -> FastAPI:
-    app = FastAPI(
+    app = kind(
         title=title,
         description=description,
         version=version("sagepool"),
@@ -99,8 +116,8 @@ def _build(
     )
     for router in routes:
         app.include_router(router)
-    for kind in (RouterError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _answer_error)
+    for raised in (RouterError, HTTPException, RequestValidationError):
+        app.add_exception_handler(raised, _answer_error)
     app.add_middleware(RequestIds, make_id=dispatcher.next_request_id)
     return app
 

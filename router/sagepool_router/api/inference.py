@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from sagepool_router.endpoints import ENDPOINTS, Endpoint, Kind
 from sagepool_router.errors import InvalidRequest
@@ -28,6 +29,7 @@ _SUMMARIES: Final[dict[Kind, str]] = {
 _STREAMING: Final[frozenset[Kind]] = frozenset(
     ("chat", "completion", "response", "message", "transcription")
 )
+_REFERENCE: Final = "#/components/schemas/{model}"
 _MESSAGES: Final = {"type": "array", "items": {"type": "object"}, "minItems": 1}
 _REQUIRED: Final[dict[Kind, dict[str, Any]]] = {
     "chat": {"messages": _MESSAGES},
@@ -83,22 +85,32 @@ class ErrorBody(BaseModel):
 
 
 def build_inference_routes() -> APIRouter:
-    """The documentation of every inference route."""
-    routes = APIRouter(tags=["inference"])
+    """A route for each inference endpoint, so that another method is answered with 405.
+
+    They are none of FastAPI's: it would prepare a model for each status of each, at every start.
+    """
+    routes = APIRouter()
     for endpoint in ENDPOINTS.values():
         path = endpoint.path.decode()
-        routes.add_api_route(
-            path,
-            _not_here,
-            methods=["POST"],
-            name=path,
-            operation_id=path.strip("/").replace("/", "_"),
-            response_model=None,
-            summary=_SUMMARIES[endpoint.kind],
-            responses=_responses(endpoint.kind),
-            openapi_extra=_request(endpoint),
-        )
+        routes.add_route(path, _not_here, methods=["POST"], include_in_schema=False)
     return routes
+
+
+def document_inference(document: dict[str, Any]) -> None:
+    """Add every inference route, and the error that they answer with, to an OpenAPI document."""
+    _, errors = models_json_schema([(ErrorBody, "serialization")], ref_template=_REFERENCE)
+    document.setdefault("components", {}).setdefault("schemas", {}).update(errors["$defs"])
+    for endpoint in ENDPOINTS.values():
+        path = endpoint.path.decode()
+        document["paths"][path] = {
+            "post": {
+                "tags": ["inference"],
+                "summary": _SUMMARIES[endpoint.kind],
+                "operationId": path.strip("/").replace("/", "_"),
+                **_request(endpoint),
+                "responses": _responses(endpoint.kind),
+            }
+        }
 
 
 async def _not_here(request: Request) -> NoReturn:
@@ -109,15 +121,17 @@ async def _not_here(request: Request) -> NoReturn:
     )
 
 
-def _responses(kind: Kind) -> dict[int | str, dict[str, Any]]:
+def _responses(kind: Kind) -> dict[str, dict[str, Any]]:
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if kind in _STREAMING:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     answer = {"description": "The engine's answer, untouched", "content": content}
-    responses: dict[int | str, dict[str, Any]] = {200: answer}
-    for code, said in _STATUSES.items():
-        responses[code] = {"model": ErrorBody, "description": said}
-    return responses
+    error = {"schema": {"$ref": _REFERENCE.format(model=ErrorBody.__name__)}}
+    refusals = {
+        str(status): {"description": said, "content": {"application/json": error}}
+        for status, said in _STATUSES.items()
+    }
+    return {"200": answer, **refusals}
 
 
 def _request(endpoint: Endpoint) -> dict[str, Any]:
