@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -12,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.ending import run_to_end
 from bench.environments import Environments
-from bench.errors import BenchError, CannotMeasure
+from bench.errors import CannotMeasure
 from bench.goals import NEEDED_TARGETS, NEEDED_WORKLOADS, Results, misses
 from bench.machine import read_facts, read_siblings
 from bench.measure import Meter
@@ -65,17 +65,7 @@ class Lines:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench and return the exit status: 0, 1 with a sentence on what is wrong, or 130."""
     options = _parser().parse_args(arguments)
-    # SIGINT too: a shell that starts us in the background has it ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        return _run(options, Lines())
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: stopped", file=sys.stderr)
-        return 130
+    return run_to_end(lambda: _run(options, Lines()))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.errors import BenchError, CannotMeasure, TargetFailed
+from bench.ending import run_to_end
+from bench.errors import CannotMeasure, TargetFailed
 from bench.machine import read_facts
 from bench.operator_scale import measure, objects
 from bench.operator_scale.connection import connect
@@ -22,7 +23,6 @@ from bench.operator_scale.figures import Figures, missed, render
 from bench.processes import Running, running
 from bench.report import write_figures
 from sagepool_cluster.cluster import Cluster, bring_up
-from sagepool_cluster.errors import ClusterError
 from sagepool_cluster.progress import StderrProgress
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "operator-scale.md"
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help=f"also into {PAGE.name}")
     parser.add_argument("--check", action="store_true", help="fail when a goal is missed")
     options = parser.parse_args(arguments)
+    return run_to_end(lambda: _report(options))
+
+
+def _report(options: argparse.Namespace) -> int:
     size = measure.Size(options.pools, options.engines, options.seconds)
     facts = {k: v for k, v in read_facts().items() if k not in ("uvicorn", "fastapi", "httptools")}
-    try:
-        figures = _measure(size)
-    except (BenchError, ClusterError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    figures = _measure(size)
     report = render(figures, facts)
     print(report)
     if options.write:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import resource
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.cli import PAGE, Lines, choose_cores, order_cores
+from bench.ending import run_to_end
 from bench.environments import Environments
-from bench.errors import BenchError
 from bench.machine import read_facts, read_siblings
 from bench.measure import Meter, Sample
 from bench.peers import PEERS, VLLM_ROUTER, install_peers, read_version
@@ -87,16 +86,7 @@ class Room:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurements; 0, 1 with a sentence on what is wrong, or 130."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        return _run(options, Lines())
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: stopped", file=sys.stderr)
-        return 130
+    return run_to_end(lambda: _run(options, Lines()))
 
 
 def _parser() -> argparse.ArgumentParser:
