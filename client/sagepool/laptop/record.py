@@ -13,11 +13,12 @@ from sagepool.laptop.process import ProcessId
 Phase: TypeAlias = Literal["waiting", "starting", "ready", "broken", "stopping"]
 """waiting: for another part, or for its next start; broken: it ended or does not answer."""
 Outcome: TypeAlias = Literal["starting", "ready", "degraded", "failed", "stopping"]
-PartKind: TypeAlias = Literal["router", "engine"]
+PartKind: TypeAlias = Literal["router", "engine", "elsewhere"]
+"""elsewhere: an engine that runs elsewhere; it has no process here."""
 
 
 class PartRecord(msgspec.Struct):
-    """One process."""
+    """One process, or an engine elsewhere."""
 
     name: str
     kind: PartKind

@@ -16,7 +16,7 @@ _LIMIT_S: Final = 1.0
 
 
 class PartStatus(msgspec.Struct):
-    """One process."""
+    """One process, or an engine elsewhere."""
 
     name: str
     kind: str

@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import httpx
 import msgspec
 
+from sagepool.laptop import elsewhere
 from sagepool.laptop.child import end_with_parent
 from sagepool.laptop.errors import CommandError
 from sagepool.laptop.home import Place
@@ -30,7 +31,9 @@ from sagepool.laptop.record import Outcome, Record, write_file, write_record
 _ENDS_TO_FAILED: Final = 3
 """A process that ends so often before it was ever ready will not do better."""
 _PROBE_TIMEOUT_S: Final = 3.0
-_TABLE_POLL_S: Final = 0.2
+_STARTING_POLL_S: Final = 0.2
+_TABLE_POLL_S: Final = 1.0
+"""How often the router is asked how the instances are, once all were ready."""
 
 
 class Supervisor:
@@ -83,7 +86,8 @@ class Supervisor:
                     taken=self._taken_ports,
                 )
             )
-        self._record.parts = [keeper.record for keeper in self._keepers]
+        self._elsewhere = elsewhere.awaited(launch.documents)
+        self._record.parts = [*(keeper.record for keeper in self._keepers), *self._elsewhere]
 
     def _taken_ports(self) -> set[int]:
         fixed = {part.port or 0 for part in self._launch.parts}
@@ -130,33 +134,35 @@ class Supervisor:
     async def _follow_readiness(self) -> NoReturn:
         """Ready is what answers."""
         while True:
-            await self._is_lacking.wait()
-            while not await self._is_whole():  # noqa: ASYNC110 - the router sends no event
-                await asyncio.sleep(_TABLE_POLL_S)
+            while not await self._is_whole():
+                starting = self._record.outcome == "starting"
+                await asyncio.sleep(_STARTING_POLL_S if starting else _TABLE_POLL_S)
             self._is_lacking.clear()
             self._set_outcome("ready", "")
+            while not self._is_lacking.is_set():
+                # Processes tell when they end; of engines elsewhere, the router knows.
+                with contextlib.suppress(TimeoutError):
+                    limit_s = _TABLE_POLL_S if self._elsewhere else None
+                    async with asyncio.timeout(limit_s):
+                        await self._is_lacking.wait()
+                await self._is_whole()
 
     async def _is_whole(self) -> bool:
-        """Whether every process answers, and the router knows where each engine is now."""
-        if not self._all_ready():
-            return False
+        """Whether every process and engine elsewhere answers, and the router knows where each
+        engine is now."""
         if not self._launch.admin:
-            return True
-        try:
-            answer = await self._client.get(f"{self._launch.admin}/admin/table")
-            known = {
-                (instance["name"], backend["url"])
-                for instance in answer.json()["instances"]
-                if instance["routable"]
-                for backend in instance["backends"]
-            }
-        except (httpx.HTTPError, ValueError, KeyError):
+            return self._all_ready()
+        table = await elsewhere.read_table(self._client, self._launch.admin)
+        if elsewhere.judge(self._elsewhere, table, self._record.outcome):
+            self._part_changed()
+        if table is None:
             return False
+        known = {(m.name, url) for m in table.values() if m.routable for url in m.urls}
         engines = {(k.part.name, k.url) for k in self._keepers if k.part.kind == "engine"}
-        return engines <= known and self._all_ready()  # one may have ended meanwhile
+        return engines <= known and self._all_ready()
 
     def _all_ready(self) -> bool:
-        return all(keeper.record.phase == "ready" for keeper in self._keepers)
+        return all(part.phase == "ready" for part in self._record.parts)
 
     def _part_changed(self) -> None:
         if self._record.outcome == "starting":
