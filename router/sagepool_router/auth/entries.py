@@ -13,6 +13,7 @@ from typing import Final
 
 import yaml
 
+from sagepool_crds.manifests import load_manifests
 from sagepool_router.auth.limits import KeyLimits
 from sagepool_router.facts import PRIORITIES
 
@@ -23,8 +24,6 @@ MAX_SECRET: Final = 512
 MAX_ENTRY_BYTES: Final = 64 << 10
 """The largest entry that is read."""
 
-# libyaml's loader is ten times as fast; PyYAML is sometimes built without it
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAME: Final = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,252}")
 _SECRET: Final = re.compile(r"[-A-Za-z0-9._~+/]+=*")
 """What RFC 6750 lets follow the word Bearer."""
@@ -157,14 +156,16 @@ def _read_content(content: bytes) -> object:
 
 def _load(text: str | bytes) -> object:
     try:
-        found: object = yaml.load(text, Loader=_LOADER)
+        found = load_manifests(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1})"
         raise EntryError(f"it is not valid YAML{where}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise EntryError("it is not valid YAML") from None
-    return found
+    if len(found) > 1:
+        raise EntryError(f"it holds {len(found)} YAML documents: write one")
+    return found[0] if found else None
 
 
 def _check_secret(text: str) -> str:

@@ -59,6 +59,18 @@ def test_whatever_a_bearer_token_can_be_is_a_secret(secret: str) -> None:
     assert read("alice", secret.encode()).secrets == (secret,)
 
 
+@pytest.mark.parametrize("secret", ["2026-11-27T10:00:00Z", "11:22:33:44:55:66"])
+def test_a_secret_that_looks_like_a_date_or_a_number_is_not_read_as_one(secret: str) -> None:
+    # neither is a bearer token, for its colons: said as such, and not as a wrong type
+    with pytest.raises(EntryError, match="bearer token"):
+        read("alice", f"key: {secret}".encode())
+
+
+def test_a_model_that_is_named_like_a_date_is_its_name() -> None:
+    entry = read("alice", f"key: {SECRET}\nmodels: [2026-11-27]".encode())
+    assert entry.models == frozenset(("2026-11-27",))
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -76,7 +88,8 @@ def test_whatever_a_bearer_token_can_be_is_a_secret(secret: str) -> None:
         (f"key: *{SECRET}".encode(), r"not valid YAML"),
         (f"key: !{SECRET} x".encode(), r"not valid YAML"),
         (f"key: {SECRET}\x00".encode(), "not valid YAML"),
-        (f"key: {SECRET}\nx: 2020-99-99".encode(), "not valid YAML"),
+        (f"key: {SECRET}\nkey: {OTHER}".encode(), r"not valid YAML \(line 2\)"),
+        (f"key: {SECRET}\n---\nkey: {OTHER}".encode(), "holds 2 YAML documents"),
         (f"- {SECRET}".encode(), "settings with a field key"),
         ({}, "one of the fields key"),
         ({"key": SECRET, "keys": [SECRET]}, "one of the fields key"),
