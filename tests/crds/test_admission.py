@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import crd_metadata
 from crd_objects import group_object, instance_object, pool_object
 from crd_pod_rules import POD_RULES, POD_SHAPES
 from crd_rules import RULES, Rule
@@ -64,6 +65,48 @@ def test_unknown_fields_are_named_with_their_place() -> None:
 def test_another_kind_is_refused_with_the_kinds_that_are_meant(field: str, value: str) -> None:
     with pytest.raises(Refused, match=r"write InferencePool or InferenceInstance of sagepool.dev"):
         admit({**pool_object(), field: value})
+
+
+@pytest.mark.parametrize("metadata", crd_metadata.BAD, ids=lambda m: str(m)[:60])
+def test_metadata_that_kubernetes_would_not_take_is_refused(metadata: dict[str, Any]) -> None:
+    pool = pool_object()
+    pool["metadata"].update(metadata)
+    with pytest.raises(Refused, match=rf"metadata\.{next(iter(metadata))}"):
+        admit(pool)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"name": 3}, r"metadata\.name: Invalid value: 3: .* must be of type string"),
+        ({"namespace": ["a"]}, r"metadata\.namespace: .* must be of type string"),
+        ({"labels": {"a": 1}}, r"metadata\.labels\.a: Invalid value: 1: .* of type string"),
+        ({"labels": {1: "a"}}, r"metadata\.labels: Invalid value: 1: .* of type string"),
+        ({"labels": "a"}, r"metadata\.labels: .* must be of type object"),
+        ({"annotations": {"a": True}}, r"metadata\.annotations\.a: .* of type string"),
+    ],
+)
+def test_what_kubectl_cannot_read_of_metadata_is_told_as_of_any_field(
+    metadata: dict[str, Any], told: str
+) -> None:
+    pool = pool_object()
+    pool["metadata"].update(metadata)
+    with pytest.raises(Refused, match=told):
+        admit(pool)
+
+
+def test_annotations_have_a_limit_together() -> None:
+    pool = pool_object()
+    pool["metadata"].update(crd_metadata.TOO_LONG)
+    with pytest.raises(Refused, match=crd_metadata.TOO_LONG_WORDS):
+        admit(pool)
+
+
+@pytest.mark.parametrize("metadata", crd_metadata.GOOD, ids=str)
+def test_other_metadata_is_kept(metadata: dict[str, Any]) -> None:
+    pool = pool_object()
+    pool["metadata"].update(metadata)
+    assert admit(pool)["metadata"] == pool["metadata"]
 
 
 @pytest.mark.parametrize("name", ["", "A_b", "-a", "x" * 254])

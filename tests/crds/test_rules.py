@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+import crd_metadata
 from crd_objects import cloud_object, group_object, instance_object, pool_object
 from crd_pod_rules import POD_RULES, POD_SHAPES
 from crd_rules import RULES, Rule
@@ -50,6 +51,33 @@ def test_rule_refuses_and_accepts(server: Server, rule: Rule) -> None:
     assert rule.says in words
     assert rule.names in words
     assert server.try_create(rule.good) == (True, "")
+
+
+@pytest.mark.parametrize("metadata", crd_metadata.GOOD, ids=str)
+def test_metadata_is_taken_as_a_server_takes_it(server: Server, metadata: dict[str, Any]) -> None:
+    pool = pool_object()
+    pool["metadata"].update(metadata)
+    assert server.try_create(pool) == (True, "")
+    admit(pool)
+
+
+@pytest.mark.parametrize("metadata", crd_metadata.BAD, ids=lambda m: str(m)[:60])
+def test_metadata_is_refused_with_the_words_of_a_server(
+    server: Server, metadata: dict[str, Any]
+) -> None:
+    pool = pool_object()
+    pool["metadata"].update(metadata)
+    accepted, words = server.try_create(pool)
+    assert not accepted
+    with pytest.raises(Refused) as refused:
+        admit(pool)
+    assert str(refused.value) == words
+
+
+def test_annotations_have_a_limit_together(server: Server) -> None:
+    pool = pool_object()
+    pool["metadata"].update(crd_metadata.TOO_LONG)
+    assert crd_metadata.TOO_LONG_WORDS in server.try_create(pool)[1]
 
 
 @pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda r: r.says[:40] + "|" + r.names)

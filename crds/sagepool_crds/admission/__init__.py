@@ -13,8 +13,9 @@ from importlib import resources
 from typing import Any, Final
 
 from sagepool_crds import names
+from sagepool_crds.admission.metadata import check_metadata, find_unknown
 from sagepool_crds.admission.problem import Problem, Refused
-from sagepool_crds.admission.structure import check_name, find_problems, with_defaults
+from sagepool_crds.admission.structure import find_problems, with_defaults
 
 __all__ = ["Problem", "Refused", "admit"]
 
@@ -38,19 +39,22 @@ def admit(obj: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> di
     if obj.get("apiVersion") != names.API_VERSION or kind not in _PLURALS:
         raise Refused.of_kind(kind, obj.get("apiVersion"))
     schema = _schema(str(kind))
-    name = _name(obj)
     full: dict[str, Any] = with_defaults(schema, obj)
+    metadata = full.get("metadata")
+    if not isinstance(metadata, Mapping):
+        metadata = {}
     unknown, problems = find_problems(schema, full)
+    unknown += find_unknown(metadata)
     if unknown:
         raise Refused.for_unknown_fields(str(kind), unknown)
-    problems += check_name(name)
+    problems += check_metadata(metadata)
     if not problems:
         # Not at the top: who only asks for the schema does without the evaluator.
         from sagepool_crds.admission.rules import broken_rules
 
         problems = list(broken_rules(schema, full, old))
     if problems:
-        raise Refused(str(kind), name, problems)
+        raise Refused(str(kind), str(metadata.get("name") or ""), problems)
     return full
 
 
@@ -59,9 +63,3 @@ def _schema(kind: str) -> dict[str, Any]:
     text = (resources.files(__name__) / f"{_PLURALS[kind]}.json").read_text()
     schema: dict[str, Any] = json.loads(text)
     return schema
-
-
-def _name(obj: Mapping[str, Any]) -> str:
-    metadata = obj.get("metadata")
-    name = metadata.get("name", "") if isinstance(metadata, Mapping) else ""
-    return name if isinstance(name, str) else ""

@@ -6,7 +6,6 @@ validation; the words are the server's own.
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -23,13 +22,6 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "number": (int, float),
     "integer,string": (int, str),
 }
-_LONGEST_NAME: Final = 253
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_NAME_RULE: Final = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
-    "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
 
 
 def with_defaults(schema: Schema, value: Any) -> Any:
@@ -53,18 +45,6 @@ def find_problems(schema: Schema, value: Any) -> tuple[list[str], list[Problem]]
     """Paths of the fields that the schema does not have, and what else breaks it."""
     unknown = list(_unknown_fields(schema, value, ""))
     return unknown, list(_problems(schema, value, ""))
-
-
-def check_name(name: str) -> list[Problem]:
-    """What is wrong with `metadata.name`."""
-    if not name:
-        return [Problem("metadata.name", "Required value: name or generateName is required")]
-    if len(name) > _LONGEST_NAME:
-        words = f"must be no more than {_LONGEST_NAME} characters"
-        return [Problem("metadata.name", f"Invalid value: {json.dumps(name)}: {words}")]
-    if _NAME.fullmatch(name) is None:
-        return [Problem("metadata.name", f"Invalid value: {json.dumps(name)}: {_NAME_RULE}")]
-    return []
 
 
 def join(path: str, name: str) -> str:
