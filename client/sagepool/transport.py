@@ -7,7 +7,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
@@ -180,6 +180,7 @@ class AsyncLink:
     def __init__(self, endpoint: Endpoint, connect_timeout_s: float) -> None:
         self.endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
+        self._over = asyncio.Event()
         uds = endpoint.uds
         with _usable_environment():
             self._client = httpx.AsyncClient(
@@ -216,7 +217,8 @@ class AsyncLink:
         return OpenStream(response, attempts)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; calls under way end with the error of a closed client."""
+        self._over.set()
         await self._client.aclose()
 
     async def _repeat(
@@ -225,9 +227,15 @@ class AsyncLink:
         while True:
             try:
                 return await attempt()
-            except SagepoolError as error:
+            except Exception as error:
+                if self._over.is_set():
+                    raise ConfigurationError(CLOSED) from error
+                if not isinstance(error, SagepoolError):
+                    raise
                 pause = _pause_after(error, attempts, request)
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._over.wait()
 
     async def _open(self, request: Request, attempts: Attempts) -> httpx.Response:
         limit_s = attempts.remaining_s()

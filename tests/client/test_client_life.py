@@ -114,6 +114,19 @@ class TestLife:
                 call.result(5)
         assert len(server.received) == 1
 
+    @pytest.mark.parametrize(
+        "reply", [Reply(is_silent=True), error_reply(503, retry_after="30")], ids=["call", "pause"]
+    )
+    async def test_closing_ends_what_other_tasks_wait_for(self, reply: Reply) -> None:
+        with scripted(reply) as server:
+            client = sagepool.AsyncUnifiedInferenceClient.create(server.url, model="m", timeout=60)
+            call = asyncio.create_task(client.chat("hi"))
+            await until(lambda: bool(server.received))
+            await client.close()
+            with pytest.raises(sagepool.ConfigurationError, match="the client is closed"):
+                await asyncio.wait_for(call, 5)
+        assert len(server.received) == 1
+
 
 class TestCancellation:
     async def test_a_cancelled_call_frees_the_engine(self) -> None:
