@@ -32,6 +32,21 @@ class Endpoint:
         return not self.is_inside and self.uds is None and not _is_loopback(self.base_url)
 
     @property
+    def authorization(self) -> dict[str, str]:
+        """The header that carries the API key; none without a key.
+
+        Raises:
+            ConfigurationError: the key cannot stand in a header.
+        """
+        if self.api_key is None:
+            return {}
+        if not is_header_text(self.api_key):
+            raise ConfigurationError(
+                "the API key must be printable ASCII: is it a line with its end?"
+            )
+        return {"authorization": f"Bearer {self.api_key}"}
+
+    @property
     def server(self) -> "Endpoint":
         """The same without its model: endpoints of one server share connections."""
         return replace(self, model=None)
@@ -66,6 +81,11 @@ def read_base_url(text: str, name: str) -> str:
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigurationError(f"{name} must have no user, query or fragment: give the base URL")
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or "/v1", "", ""))
+
+
+def is_header_text(text: str) -> bool:
+    """Whether it may stand in a request header."""
+    return text.isascii() and text.isprintable()
 
 
 def _is_loopback(base_url: str) -> bool:

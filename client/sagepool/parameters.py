@@ -7,6 +7,7 @@ is given goes into the body as it is: engines know more than the OpenAI API.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from sagepool.endpoints import is_header_text
 from sagepool.errors import ConfigurationError
 
 Message: TypeAlias = Mapping[str, Any]
@@ -113,11 +114,6 @@ def split(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
     body = dict(_mapping("extra_body", rest.pop("extra_body", None)))
     body.update({name: value for name, value in rest.items() if value is not None})
     return body, headers, timeout
-
-
-def is_header_text(text: str) -> bool:
-    """Whether it may stand in a request header."""
-    return text.isascii() and text.isprintable()
 
 
 def read_timeout(value: object, name: str = "timeout") -> float:

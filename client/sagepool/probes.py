@@ -51,10 +51,10 @@ async def ask_what_is_served(endpoint: Endpoint) -> Served:
 
     Raises:
         NotServingError: nothing listens, or it serves no models.
+        ConfigurationError: the endpoint's API key cannot be sent.
     """
-    headers = {} if endpoint.api_key is None else {"authorization": f"Bearer {endpoint.api_key}"}
     async with httpx.AsyncClient(
-        headers=headers, trust_env=endpoint.uses_proxy, timeout=LIST_LIMIT_S
+        headers=endpoint.authorization, trust_env=endpoint.uses_proxy, timeout=LIST_LIMIT_S
     ) as client:
         try:
             async with asyncio.timeout(LIST_LIMIT_S):

@@ -24,7 +24,6 @@ from sagepool.errors import (
     SagepoolError,
     UnexpectedAnswerError,
 )
-from sagepool.parameters import is_header_text
 from sagepool.retries import Attempts
 
 _logger: Final = logging.getLogger(__name__)
@@ -96,9 +95,10 @@ class Link:
         self._connect_timeout_s = connect_timeout_s
         self._connections = Connections()
         uds = endpoint.uds
+        headers = _headers(endpoint)
         with _usable_environment():
             self._client = httpx.Client(
-                headers=_headers(endpoint),
+                headers=headers,
                 limits=_LIMITS,
                 trust_env=endpoint.uses_proxy,
                 verify=_verification(endpoint),
@@ -182,9 +182,10 @@ class AsyncLink:
         self._connect_timeout_s = connect_timeout_s
         self._over = asyncio.Event()
         uds = endpoint.uds
+        headers = _headers(endpoint)
         with _usable_environment():
             self._client = httpx.AsyncClient(
-                headers=_headers(endpoint),
+                headers=headers,
                 limits=_LIMITS,
                 trust_env=endpoint.uses_proxy,
                 verify=_verification(endpoint),
@@ -355,14 +356,8 @@ def _build(
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
-    headers = {"user-agent": f"sagepool/{version('sagepool')}", "accept": "*/*"}
-    if endpoint.api_key is not None:
-        if not is_header_text(endpoint.api_key):
-            raise ConfigurationError(
-                "the API key must be printable ASCII: is it a line with its end?"
-            )
-        headers["authorization"] = f"Bearer {endpoint.api_key}"
-    return headers
+    agent = f"sagepool/{version('sagepool')}"
+    return {"user-agent": agent, "accept": "*/*", **endpoint.authorization}
 
 
 def _verification(endpoint: Endpoint) -> ssl.SSLContext | bool:

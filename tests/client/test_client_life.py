@@ -64,10 +64,11 @@ class TestLife:
         assert "secret" not in repr(client)
         assert "http://a/v1" in repr(client)
 
-    def test_a_key_with_the_end_of_its_line_is_refused(self, face: Face) -> None:
-        with pytest.raises(sagepool.ConfigurationError, match="is it a line with its end") as told:
-            face.kind.create("http://a", api_key="secret\n")
-        assert "secret" not in str(told.value)
+    @pytest.mark.parametrize("key", ["secret\n", "secr\u00e9t", "secret\udcff"])
+    def test_a_key_that_cannot_be_sent_is_refused_and_not_told(self, face: Face, key: str) -> None:
+        with pytest.raises(sagepool.ConfigurationError) as told:
+            face.kind.create("http://a", api_key=key)
+        assert str(told.value) == "the API key must be printable ASCII: is it a line with its end?"
 
     @pytest.mark.parametrize(
         ("variable", "value"),

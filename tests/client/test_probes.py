@@ -9,6 +9,7 @@ from client_server import MODELS, Received, Reply, error_reply, scripted
 from sagepool import probes
 from sagepool.catalog import Served
 from sagepool.endpoints import Endpoint
+from sagepool.errors import ConfigurationError
 from sagepool.probes import NotServingError, ask_what_is_served
 from simulator_server import CHAT, EMBEDDING, serving
 
@@ -46,6 +47,13 @@ async def test_a_list_with_roles_is_believed() -> None:
     assert served.models == {"llm": ["n", "m"], "embedding": ["e"]}
     assert served.owners == {"sagepool-router"}
     assert server.received == []  # nobody had to compute
+
+
+async def test_a_key_that_cannot_be_sent_is_what_a_client_says_of_it() -> None:
+    with scripted() as server, pytest.raises(ConfigurationError) as told:
+        await ask(server.url, "secr\u00e9t")
+    assert str(told.value) == "the API key must be printable ASCII: is it a line with its end?"
+    assert server.listings == 0
 
 
 async def test_a_list_without_roles_is_tried_out() -> None:
