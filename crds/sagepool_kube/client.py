@@ -72,8 +72,8 @@ class KubeClient:
         await self.close()
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
-        """Read one object. Raises NotFound."""
-        return await self._call("GET", "get", kind, namespace, name)
+        """Read one object. Raises NotFound, and Invalid without a name."""
+        return await self._call("GET", "get", kind, namespace, _named("get", name))
 
     async def list(
         self,
@@ -213,7 +213,7 @@ class KubeClient:
             "patch",
             kind,
             namespace,
-            name,
+            _named("patch", name),
             query={"fieldManager": field_manager, "fieldValidation": "Strict"},
             body=operations,
             content_type=_JSON_PATCH,
@@ -223,7 +223,7 @@ class KubeClient:
         self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None
     ) -> None:
         """Delete it, and what it owns after it; a Job after its pods, so that none runs any more.
-        `uid` guards against a namesake. Raises NotFound, Conflict."""
+        `uid` guards against a namesake. Raises NotFound, Conflict, and Invalid without a name."""
         options: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -231,7 +231,7 @@ class KubeClient:
         }
         if uid is not None:
             options["preconditions"] = {"uid": uid}
-        await self._call("DELETE", "delete", kind, namespace, name, body=options)
+        await self._call("DELETE", "delete", kind, namespace, _named("delete", name), body=options)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -321,10 +321,14 @@ def _typed(kind: Kind, obj: Object) -> Object:
 
 
 def _name_of(obj: Object) -> str:
-    name = obj.get("metadata", {}).get("name", "")
+    return _named("apply", str(obj.get("metadata", {}).get("name", "")))
+
+
+def _named(verb: str, name: str) -> str:
+    """The name, which a path must have: without one it would mean all objects of the kind."""
     if not name:
-        raise Invalid("apply: the object has no metadata.name")
-    return str(name)
+        raise Invalid(f"{verb}: the object has no name (metadata.name)")
+    return name
 
 
 async def _read(call: str, answer: RESTResponse) -> bytes:

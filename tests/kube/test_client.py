@@ -193,6 +193,17 @@ async def test_apply_sends_json_as_a_server_side_apply_of_our_field_manager() ->
     ]
 
 
+async def test_without_a_name_all_objects_are_neither_read_nor_changed_nor_deleted() -> None:
+    async with client_of(says({"items": []})) as (client, stub):
+        with pytest.raises(Invalid, match=r"^get: the object has no name"):
+            await client.get(PODS, "ns", "")
+        with pytest.raises(Invalid, match=r"^patch: the object has no name"):
+            await client.patch(PODS, "ns", "", [])
+        with pytest.raises(Invalid, match=r"^delete: the object has no name"):
+            await client.delete(PODS, "ns", "")
+    assert stub.requests == []
+
+
 async def test_an_apply_without_a_name_is_refused_before_it_is_sent() -> None:
     async with client_of(says(POD)) as (client, stub):
         with pytest.raises(Invalid, match=r"metadata\.name"):
