@@ -1,16 +1,11 @@
 """Every wrong use ends in one sentence on standard error, and in an exit code."""
 
-import shlex
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-import sage_command
-from sage_command import Ended, Sage, write_pool
-
-PROGRAM = shlex.join(sage_command.PROGRAM)
+from sage_command import Sage, write_pool
 
 
 @pytest.mark.parametrize(
@@ -96,7 +91,7 @@ def test_the_version_is_the_package_s(sage: Sage) -> None:
 @pytest.mark.parametrize("words", ["inference config -f {}", "doctor -o json", "--help"])
 def test_output_that_has_no_room_is_one_sentence(sage: Sage, tmp_path: Path, words: str) -> None:
     command = words.format(write_pool(tmp_path / "p"))
-    ended = shell(sage, f"{PROGRAM} {command} > /dev/full")
+    ended = sage.shell(f"$sage {command} > /dev/full")
     assert (ended.code, ended.err) == (
         1,
         "sage: the output cannot be written: no space left on device\n",
@@ -111,23 +106,9 @@ def test_config_prints_what_a_cluster_would_store(sage: Sage, tmp_path: Path) ->
 
 def test_a_reader_that_leaves_is_no_error(sage: Sage, tmp_path: Path) -> None:
     path = write_pool(tmp_path / "p")
-    assert shell(sage, f"{PROGRAM} inference config -f {path} | true").err == ""
+    assert sage.shell(f"$sage inference config -f {path} | true").err == ""
 
 
 def test_standard_streams_may_be_closed(sage: Sage) -> None:
-    assert shell(sage, f"{PROGRAM} doctor -o json <&- >&- 2>&-").code == 0
-    assert shell(sage, f"{PROGRAM} inference status <&- >&-").err.startswith("sage: no pool runs")
-
-
-def shell(sage: Sage, command: str) -> Ended:
-    """What a shell makes of a command line."""
-    done = subprocess.run(
-        command,
-        shell=True,
-        env=sage.env(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    assert sage.shell("$sage doctor -o json <&- >&- 2>&-").code == 0
+    assert sage.shell("$sage inference status <&- >&-").err.startswith("sage: no pool runs")

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -48,6 +49,18 @@ class Sage:
             capture_output=True,
             text=True,
             timeout=timeout_s,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def shell(self, command: str) -> Ended:
+        """What bash makes of a command line; `$sage` is the command."""
+        done = subprocess.run(
+            ["/bin/bash", "-c", f"sage={shlex.quote(shlex.join(PROGRAM))}\n{command}"],
+            env=self.env(),
+            capture_output=True,
+            text=True,
+            timeout=45,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)

@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 _INTERRUPTED: Final = 130
+_UNREAD: Final = 141
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
         code = _run()
     except KeyboardInterrupt:  # before a command has begun
         code = _INTERRUPTED
-    if code == _INTERRUPTED:
+    if code in (_INTERRUPTED, _UNREAD):
         # At its usual end Python waits for every thread, and one may wait for a server.
         sys.stdout.flush()
         os._exit(code)

@@ -19,6 +19,8 @@ from sagepool.laptop.errors import CommandError, NothingFound
 _FAILED: Final = 1
 _WRONG_USE: Final = 2
 _INTERRUPTED: Final = 130
+_UNREAD: Final = 141
+"""As a shell tells of programs that SIGPIPE has ended: whoever read the output has left."""
 _USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """typer names only the narrowest of its parser's errors."""
 _NO_COMMAND: Final = "NoArgsIsHelpError"
@@ -84,9 +86,11 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader has left; what is still in the buffer must not be tried again at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unread()
+    except SystemExit as end:  # typer's way with a pipe that broke; else its own end
+        if isinstance(end.__context__, BrokenPipeError):
+            return _unread()
+        raise
     except Exception as error:
         return _say(*_unforeseen(error), debug)
     return result if isinstance(result, int) else 0
@@ -97,6 +101,12 @@ def _say(sentence: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     print(f"sage: {sentence}", file=sys.stderr)
     return code
+
+
+def _unread() -> int:
+    """The reader has left; what is still in the buffer must not be tried again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _UNREAD
 
 
 def _unforeseen(error: Exception) -> tuple[str, int]:
