@@ -29,7 +29,7 @@ def _run() -> int:
         sys.exit("sage: the command line is an extra: pip install 'sagepool[cli]'")
     from sagepool.cli.app import run
 
-    return run(sys.argv[1:])
+    return run(sys.argv[1:], os.path.basename(sys.argv[0]))
 
 
 def _open_standard_streams() -> None:

@@ -23,6 +23,7 @@ _UNREAD: Final = 141
 """As a shell tells of programs that SIGPIPE has ended: whoever read the output has left."""
 _USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """typer names only the narrowest of its parser's errors."""
+_NAMES: Final = ("sage", "sagepool")
 _NO_COMMAND: Final = "NoArgsIsHelpError"
 """The parser's error for a group without a command; its text is the group's help."""
 
@@ -69,12 +70,18 @@ def _options(
     """Taken out by `run`, wherever it stands; declared here for --help."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run a command line. Returns the exit code."""
+def run(arguments: Sequence[str], program: str = "sage") -> int:
+    """Run a command line. Returns the exit code.
+
+    Args:
+        arguments: the words after the program's name.
+        program: as which it was called; another name than its own counts as sage.
+    """
+    name = program if program in _NAMES else _NAMES[0]
     debug = "--debug" in arguments
     words = [word for word in arguments if word != "--debug"]
     try:
-        result = app(args=words, prog_name="sage", standalone_mode=False)
+        result = app(args=words, prog_name=name, standalone_mode=False)
         sys.stdout.flush()  # here, where what stands against it becomes a sentence
     except CommandError as error:
         return _say(str(error), error.exit_code, debug)
