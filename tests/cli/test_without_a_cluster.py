@@ -10,7 +10,7 @@ from sagepool.cli.pool import _scale_operations
 def test_no_kubeconfig_is_a_sentence(sage: Sage, tmp_path: Path) -> None:
     nowhere = Sage(sage.home, {"HOME": str(tmp_path)})
     ended = nowhere.run("pool", "list")
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (2, "")
     assert "no Kubernetes cluster: this is no pod, KUBECONFIG is not set" in ended.err
     assert ended.err.count("\n") == 1
 
@@ -32,7 +32,7 @@ def test_a_cluster_that_does_not_answer_is_a_sentence(sage: Sage, tmp_path: Path
 def test_a_file_is_read_before_the_cluster_is_asked(sage: Sage, tmp_path: Path) -> None:
     path = tmp_path / "pool.yaml"
     path.write_text("kind: Pod\napiVersion: v1")
-    ended = sage.run("pool", "apply", f"-f{path}", "--kubeconfig=/none")
+    ended = sage.run("pool", "apply", f"-f{path}", "--kubeconfig=/dev/null")
     assert ended.code == 2
     assert "write InferencePool or InferenceInstance of sagepool.dev/v1alpha1" in ended.err
 

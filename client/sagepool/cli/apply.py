@@ -17,6 +17,7 @@ from sagepool.cli.cluster import (
     Target,
     in_cluster,
 )
+from sagepool.cli.values import not_empty
 from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def apply(
-    file: Annotated[str, typer.Option("--file", "-f", help="The pool file.")],
+    file: Annotated[str, typer.Option("--file", "-f", help="The pool file.", callback=not_empty)],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the difference and change nothing.")
     ] = False,

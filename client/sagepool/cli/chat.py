@@ -8,6 +8,7 @@ import typer
 from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
 from sagepool.cli.servers import ApiKey, BaseUrl, ClusterPool, open_client
 from sagepool.cli.texts import decode
+from sagepool.cli.values import finite
 from sagepool.laptop.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def chat(
     model: Annotated[str, typer.Option("--model", "-m", help="The first when left out.")] = "",
     system: Annotated[str, typer.Option("--system", help="What the model is told first.")] = "",
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0: always the likeliest word.")
+        float | None,
+        typer.Option(min=0, max=2, help="0: always the likeliest word.", callback=finite),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each answer.")] = None,
     base_url: BaseUrl = "",

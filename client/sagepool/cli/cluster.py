@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 
+from sagepool.cli.values import existing_kubeconfig, object_name
 from sagepool.laptop.errors import CommandError, NothingFound, WrongUse
 
 if TYPE_CHECKING:
@@ -24,10 +25,22 @@ FIELD_MANAGER: Final = "sage"
 
 NamespaceOption = Annotated[
     str,
-    typer.Option("--namespace", "-n", help="The context's when left out.", show_default=False),
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="The context's when left out.",
+        show_default=False,
+        callback=object_name,
+    ),
 ]
 KubeconfigOption = Annotated[
-    str, typer.Option("--kubeconfig", help="In place of KUBECONFIG.", show_default=False)
+    str,
+    typer.Option(
+        "--kubeconfig",
+        help="In place of KUBECONFIG.",
+        show_default=False,
+        callback=existing_kubeconfig,
+    ),
 ]
 Json: TypeAlias = Mapping[str, Any]
 
@@ -98,11 +111,12 @@ async def connect(namespace: str = "", kubeconfig: str = "") -> AsyncGenerator[T
     """The cluster, while inside.
 
     Raises:
+        WrongUse: nothing says where the cluster is, or it refuses what was asked for.
         CommandError: the cluster cannot be reached or refuses; the message is its own.
     """
     from sagepool_kube.auth import current_namespace, load_configuration
     from sagepool_kube.client import KubeClient
-    from sagepool_kube.errors import Conflict, Invalid, KubeError, NotFound
+    from sagepool_kube.errors import Conflict, Invalid, KubeError, NoCluster, NotFound
 
     path = Path(kubeconfig) if kubeconfig else None
     try:
@@ -112,6 +126,9 @@ async def connect(namespace: str = "", kubeconfig: str = "") -> AsyncGenerator[T
             yield Target(api, space)
     except Invalid as error:
         raise WrongUse(str(error)) from error
+    except NoCluster as error:
+        words = " ".join(str(error).split())  # a parser's are of several lines
+        raise WrongUse(f"{words}; see `sage doctor`") from error
     except NotFound as error:
         raise NothingFound(str(error)) from error
     except Conflict as error:

@@ -17,6 +17,7 @@ import typer
 from sagepool.cli.cluster import KubeconfigOption, NamespaceOption
 from sagepool.cli.servers import ApiKey, BaseUrl, ClusterPool, open_client
 from sagepool.cli.texts import decode
+from sagepool.cli.values import not_empty
 from sagepool.laptop.errors import NothingFound, WrongUse
 
 _IN_FLIGHT: Final = 4
@@ -51,7 +52,7 @@ def embed(
     A line of a .jsonl file is a JSON text, or an object whose `text` is embedded and whose other
     fields are written too. Empty lines are left out.
     """
-    paths = [Path(name) for name in files or (_STANDARD_INPUT,)]
+    paths = [Path(not_empty(name)) for name in files or (_STANDARD_INPUT,)]
     for path in paths:
         _check(path)
     items = _items(paths)

@@ -9,6 +9,7 @@ import typer
 
 from sagepool.cli import output, places
 from sagepool.cli.output import Output
+from sagepool.cli.values import finite
 from sagepool.laptop.errors import NothingFound, WrongUse
 
 if TYPE_CHECKING:  # what commands need is imported when they run
@@ -82,7 +83,7 @@ def start(
     ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Of the router.")] = LogLevel.INFO,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds until all must be ready.")
+        float, typer.Option(min=1, help="Seconds until all must be ready.", callback=finite)
     ] = _START_LIMIT_S,
 ) -> None:
     """Start a pool and wait until it answers.
@@ -133,7 +134,7 @@ def stop(
 def restart(
     pool: PoolName = "",
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds until all must be ready.")
+        float, typer.Option(min=1, help="Seconds until all must be ready.", callback=finite)
     ] = _START_LIMIT_S,
 ) -> None:
     """Stop a pool and start it as it was started, in the background; its file is read anew.

@@ -16,6 +16,7 @@ from sagepool.cli.cluster import (
     without_bookkeeping,
 )
 from sagepool.cli.output import Output, columns
+from sagepool.cli.values import object_name, required_name
 
 if TYPE_CHECKING:
     from sagepool_kube.api import Object
@@ -24,12 +25,15 @@ _WATCH_S: Final = 2.0
 
 app: Final = typer.Typer(help="Engines of the cluster's pools.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The instance.")]
+Name = Annotated[str, typer.Argument(help="The instance.", callback=required_name)]
 
 
 @app.command("list")
 def list_instances(
-    pool: Annotated[str, typer.Option("--pool", help="Of one pool.", show_default=False)] = "",
+    pool: Annotated[
+        str,
+        typer.Option("--pool", help="Of one pool.", show_default=False, callback=object_name),
+    ] = "",
     form: Annotated[
         Output, typer.Option("--output", "-o", help="The form of the output.")
     ] = Output.TABLE,

@@ -7,6 +7,7 @@ import typer
 
 from sagepool.cli import places
 from sagepool.cli.output import Output
+from sagepool.cli.values import finite, not_empty
 from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
@@ -20,11 +21,18 @@ finetune_app: Final = typer.Typer(help="Serve what a fine-tuning left.", no_args
 Port = Annotated[
     int, typer.Option("--port", "-p", min=1, max=65535, help="Where the engine listens.")
 ]
-Which = Annotated[int | None, typer.Option("--port", "-p", help="Which, where several run.")]
+Which = Annotated[
+    int | None,
+    typer.Option("--port", "-p", min=1, max=65535, help="Which, where several run."),
+]
 GpuMemory = Annotated[
     float | None,
     typer.Option(
-        min=0.05, max=1, show_default="0.9", help="Share of each GPU's memory that it may take."
+        min=0.05,
+        max=1,
+        show_default="0.9",
+        help="Share of each GPU's memory that it may take.",
+        callback=finite,
     ),
 ]
 TensorParallel = Annotated[
@@ -35,12 +43,16 @@ Cpu = Annotated[bool, typer.Option("--cpu", help="Run without a GPU.")]
 Background = Annotated[
     bool, typer.Option("--background", "-b", help="Go on without this terminal.")
 ]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds until it must be ready.")]
+Timeout = Annotated[
+    float, typer.Option(min=1, help="Seconds until it must be ready.", callback=finite)
+]
 
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Argument(help="OWNER/NAME on the hub, or a folder.")],
+    model: Annotated[
+        str, typer.Argument(help="OWNER/NAME on the hub, or a folder.", callback=not_empty)
+    ],
     port: Port = 8001,
     gpu_memory: GpuMemory = None,
     tensor_parallel: TensorParallel = None,
@@ -102,7 +114,12 @@ def logs(
 
 @finetune_app.command()
 def serve(
-    name: Annotated[str, typer.Argument(help="A folder, or the name of one in ~/.sage/finetuned.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, or the name of one in ~/.sage/finetuned.", callback=not_empty
+        ),
+    ],
     port: Port = 8001,
     gpu_memory: GpuMemory = None,
     tensor_parallel: TensorParallel = None,

@@ -19,6 +19,7 @@ from sagepool.cli.cluster import (
     without_bookkeeping,
 )
 from sagepool.cli.output import Output, columns
+from sagepool.cli.values import required_name
 from sagepool.laptop.errors import NothingFound, WrongUse
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _SOURCES: Final = ("auto", "local", "cloud")
 
 app: Final = typer.Typer(help="Pools of the cluster.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The pool.")]
+Name = Annotated[str, typer.Argument(help="The pool.", callback=required_name)]
 Form = Annotated[Output, typer.Option("--output", "-o", help="The form of the output.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it until Ctrl-C.")]
 
@@ -46,6 +47,9 @@ def list_pools(
 ) -> None:
     """List pools."""
     from sagepool_kube.api import POOLS
+
+    if everywhere and namespace:
+        raise WrongUse("give --all-namespaces or --namespace, not both")
 
     async def read(target: Target) -> "list[Object]":
         found = await target.list(POOLS, everywhere=everywhere)
@@ -132,7 +136,7 @@ def scale(
     """Set how many engines groups have."""
     from sagepool_kube.api import POOLS
 
-    wanted = dict(map(_size, sizes))
+    wanted = _sizes(sizes)
 
     async def work(target: Target) -> None:
         pool = await target.get(POOLS, name)
@@ -198,6 +202,16 @@ def _set(name: str, field: str, value: object, namespace: str, kubeconfig: str) 
         )
 
     in_cluster(work, namespace, kubeconfig)
+
+
+def _sizes(texts: Sequence[str]) -> dict[str, int]:
+    """How many engines by group."""
+    wanted: dict[str, int] = {}
+    for group, number in map(_size, texts):
+        if group in wanted:
+            raise WrongUse(f"group {group} is given twice: write GROUP=N once for each")
+        wanted[group] = number
+    return wanted
 
 
 def _size(text: str) -> tuple[str, int]:

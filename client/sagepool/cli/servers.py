@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sagepool.cli.cluster import connect
+from sagepool.cli.values import object_name
 from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ BaseUrl = Annotated[
     str, typer.Option("--base-url", help="A server's address, with /v1.", show_default=False)
 ]
 ClusterPool = Annotated[
-    str, typer.Option("--pool", help="A pool of the cluster.", show_default=False)
+    str,
+    typer.Option("--pool", help="A pool of the cluster.", show_default=False, callback=object_name),
 ]
 ApiKey = Annotated[
     str,
