@@ -233,8 +233,8 @@ class _Search:
             if len(able) > 1:
                 listed = ", ".join(f"{pool.name} at {pool.address}" for pool, _, _ in able)
                 raise ConfigurationError(
-                    f"several pools run here ({listed}): set SAGE_UNIFIED_BASE_URL to the address "
-                    "of the one to use"
+                    f"several pools run here ({listed}): give the address of the one to use as "
+                    "base_url (sage: --base-url) or in SAGE_UNIFIED_BASE_URL"
                 )
             for pool, endpoint, served in able:
                 self._take(endpoint, served, kind)

@@ -216,7 +216,7 @@ class TestPoolsHere:
         assert chosen(found) == ("http://127.0.0.1:8123/v1", "http://127.0.0.1:8124/v1")
 
     def test_two_that_serve_the_same_are_not_guessed_at(self, environ: dict[str, str]) -> None:
-        says = "a at http://127.0.0.1:8123, b at http://127.0.0.1:8124.*set SAGE_UNIFIED_BASE_URL"
+        says = "a at http://127.0.0.1:8123, b at http://127.0.0.1:8124.*--base-url.*SAGE_UNIFIED_BASE_URL"
         with (
             self.running(environ, "a", 8123),
             self.running(environ, "b", 8124),

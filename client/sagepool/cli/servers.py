@@ -64,7 +64,8 @@ def open_client(
     """A client for the address, else the cluster's pool, else what is found.
 
     Raises:
-        WrongUse: two are named, or the server wants another API key.
+        WrongUse: two are named, or a cluster without a pool of it, or the server wants another API
+            key.
         CommandError: the pool cannot be reached.
         ConfigurationError: nothing is found, or several pools run here.
     """
@@ -74,6 +75,11 @@ def open_client(
 
     if base_url and pool:
         raise WrongUse("give --base-url or --pool, not both")
+    if (namespace or kubeconfig) and not pool:
+        raise WrongUse(
+            "--namespace and --kubeconfig say where a cluster's pool is: name it with --pool, or "
+            "leave them out"
+        )
     unified = os.environ.get(_KEY_VARIABLE, "")
     for_pools = os.environ.get(_POOL_KEY_VARIABLE, "")
     key = api_key or unified
