@@ -57,7 +57,7 @@ async def load_configuration(
     if environ.get(SERVICE_HOST_ENV_NAME):
         return _from_service_account(environ, token_file, ca_file)
     usual = Path(environ.get("HOME", "")) / ".kube" / "config"
-    if usual.is_file():
+    if _any_is_there(str(usual)):
         return await _from_kubeconfig(str(usual))
     raise NoCluster(
         f"no Kubernetes cluster: this is no pod, KUBECONFIG is not set and {usual} is not there; "
@@ -135,8 +135,9 @@ async def _from_kubeconfig(path: str) -> Configuration:
 
 
 def _any_is_there(path: str) -> bool:
-    """Whether a file of KUBECONFIG's list exists."""
-    return any(Path(part).expanduser().is_file() for part in path.split(os.pathsep) if part)
+    """Whether a file of KUBECONFIG's list is there and can be reached."""
+    # Path.is_file raises where a folder above may not be entered.
+    return any(os.path.isfile(Path(part).expanduser()) for part in path.split(os.pathsep) if part)
 
 
 def _refresh_from_plugin(configuration: Configuration, loader: _KubeconfigLoader) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -33,6 +34,19 @@ class KubeStub:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return await answer(request)
 
+    def kubeconfig(self, path: Path) -> Path:
+        """Write a kubeconfig that leads here, to the namespace `team-a`."""
+        parts = {
+            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+            "contexts": [
+                {"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "team-a"}}
+            ],
+        }
+        config = {"apiVersion": "v1", "kind": "Config", "current-context": "x", **parts}
+        path.write_text(json.dumps(config))
+        return path
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KubeStub"]:
         """Listen while inside."""
@@ -54,6 +68,18 @@ def says(data: object, code: int = 200, headers: Mapping[str, str] | None = None
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response(data, status=code, headers=headers)
+
+    return answer
+
+
+def serves(objects: Mapping[str, object]) -> Answer:
+    """Answer with what is there by path; 404 elsewhere."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        found = objects.get(request.path)
+        if found is None:
+            return web.json_response({"kind": "Status", "reason": "NotFound"}, status=404)
+        return web.json_response(found)
 
     return answer
 

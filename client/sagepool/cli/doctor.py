@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
@@ -66,13 +67,21 @@ def _machine() -> Iterator[Finding]:
     else:
         yield Finding("machine", "absent", "pools run on Linux only; the client runs here")
     home = places.home().folder
-    above = next(path for path in (home, *home.parents) if path.exists())
-    if above.is_dir() and os.access(above, os.W_OK):
+    if _is_usable(home):
         yield Finding("state", "ok", f"{home} can be written")
     else:
         yield Finding(
-            "state", "wrong", f"{home} cannot be written: set SAGE_HOME to another folder"
+            "state",
+            "wrong",
+            f"{home} cannot be read and written: set SAGE_HOME to another folder",
         )
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether it can be read and written, or made."""
+    # os.path, for Path.exists raises where what is above may not be entered.
+    above = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    return os.path.isdir(above) and os.access(above, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _engines() -> Iterator[Finding]:
@@ -107,7 +116,13 @@ def _gpus() -> Iterator[Finding]:
 
 
 def _pools_here() -> Iterator[Finding]:
-    for status in places.statuses("pool", ""):
+    try:
+        found = places.statuses("pool", "")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        yield Finding("pools here", "wrong", f"{error.filename} cannot be read: {why}")
+        return
+    for status in found:
         if status.is_ready:
             yield Finding(f"pool {status.name} here", "ok", f"ready at {status.address}/v1")
             continue
@@ -150,6 +165,7 @@ def _router(pool: str, namespace: str, kubeconfig: str) -> Finding:
     """Whether a pool's router lets this user in, asked as `sage chat --pool` asks it."""
     from sagepool.cli.servers import forwarded, key_of
     from sagepool.endpoints import Endpoint
+    from sagepool.errors import ConfigurationError
     from sagepool.probes import KeyWantedError, NotServingError, ask_what_is_served
 
     name, key = f"router of pool {pool}", key_of(os.environ)
@@ -161,7 +177,7 @@ def _router(pool: str, namespace: str, kubeconfig: str) -> Finding:
             except KeyWantedError:
                 verdict: Verdict = "wrong" if key else "absent"
                 return Finding(name, verdict, str(server.wants_key(is_given=bool(key))))
-            except NotServingError as error:
+            except (NotServingError, ConfigurationError) as error:
                 return Finding(name, "wrong", str(error))
     except CommandError as error:
         return Finding(name, "wrong", str(error).split("; see `")[0])
