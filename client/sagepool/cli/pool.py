@@ -173,6 +173,7 @@ def top(
 def events(
     name: Name,
     form: Form = Output.TABLE,
+    watch: Watch = False,
     namespace: NamespaceOption = "",
     kubeconfig: KubeconfigOption = "",
 ) -> None:
@@ -188,7 +189,12 @@ def events(
         found = [event for event in await target.list(EVENTS) if _regarding(event) in wanted]
         return sorted(map(without_bookkeeping, found), key=_moment)
 
-    output.show(lambda: in_cluster(read, namespace, kubeconfig), _event_table, form, None)
+    output.show(
+        lambda: in_cluster(read, namespace, kubeconfig),
+        _event_table,
+        form,
+        _WATCH_S if watch else None,
+    )
 
 
 def _set(name: str, field: str, value: object, namespace: str, kubeconfig: str) -> None:
