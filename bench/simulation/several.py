@@ -12,7 +12,7 @@ from bench.report import format_table
 from bench.simulation.figures import summarise
 from bench.simulation.pools import POOLS
 from bench.simulation.prefixes import Shape, simulate_prefixes
-from bench.simulation.runner import POLICIES, Contender, Run, simulate
+from bench.simulation.runner import Contender, Run, simulate
 from bench.simulation.traffic import MIXES
 from sagepool_router.scheduling.settings import SchedulingSettings
 
@@ -25,6 +25,7 @@ SHAPES: Final = (
 )
 _PREFIX_SEEDS: Final = (1, 2)
 _REQUESTS: Final = 5000
+_HYBRID: Final = SchedulingSettings(policy="hybrid")
 
 
 def render_mixes(seeds: Sequence[int], seconds: float) -> str:
@@ -33,9 +34,7 @@ def render_mixes(seeds: Sequence[int], seconds: float) -> str:
     rows = []
     for pool in POOLS:
         for count in COUNTS:
-            contender = Contender(
-                POLICIES[0], SchedulingSettings(policy=POLICIES[0]), routers=count
-            )
+            contender = Contender(_HYBRID.policy, _HYBRID, routers=count)
             runs = [simulate(Run(pool, mix, seconds, seed), contender) for seed in seeds]
             found = summarise(runs, seconds)
             texts = found.embedding

@@ -191,7 +191,8 @@ def _workload_facts(
     return GroupFacts(
         name=name,
         desired=desired,
-        ready=min(ready, desired),  # a rollout has one engine more than asked for
+        # A rollout has one engine more than asked for.
+        ready=min(ready, desired),
         updated=min(int(status.get("updatedReplicas", 0)), desired) if is_current else 0,
         existing=int(status.get("replicas", 0)),
         is_gated=int(status.get("readyReplicas", 0)) < min(ready, desired),
