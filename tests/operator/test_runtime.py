@@ -12,7 +12,7 @@ from operator_running import SETTINGS, engine, idle, is_ready, play_until, runni
 from operator_waiting import until
 from operator_world import KEY, World
 from sagepool_crds import names
-from sagepool_kube.api import DEPLOYMENTS, INSTANCES, SERVICES
+from sagepool_kube.api import INSTANCES, SERVICES
 from sagepool_kube.errors import Unavailable
 from sagepool_operator.config import LeaseName
 from sagepool_operator.errors import OperatorError
@@ -135,10 +135,12 @@ async def test_restarted_operator_changes_nothing_of_a_settled_pool(world: World
     async with running(world.kube) as operator:
         await play_until(world, is_ready(world))
         await idle(operator)
-    templates = [d["spec"] for d in world.kube.all(DEPLOYMENTS)]
-    async with running(world.kube):
+    world.kube.calls.clear()
+    async with running(world.kube) as operator:
+        await play_until(world, lambda: operator.health()["lastSuccessfulReconcile"] is not None)
         await play_until(world, is_ready(world))
-    assert [d["spec"] for d in world.kube.all(DEPLOYMENTS)] == templates
+        await idle(operator)
+    assert {call[0] for call in world.kube.calls} == {"list", "watch"}
 
 
 async def test_of_two_operators_one_works_and_the_other_goes_on_when_it_stops(world: World) -> None:
