@@ -208,7 +208,7 @@ class Group(ApiModel):
     scaling: Scaling | None = None
     """Instead of replicas: how many engine pods there are follows what is asked of them."""
     max_concurrency: int = Field(default=256, ge=1, le=65536)
-    """Requests that one router keeps in flight on one engine; more are answered with 429."""
+    """Requests that one router keeps in flight on one engine at most; more wait in its queue."""
     rollout: Rollout = Field(default_factory=Rollout)
     """How its pods are replaced, and how they leave."""
     pod_template: Annotated[dict[str, Any], WithJsonSchema(patch_schema())] | None = None
