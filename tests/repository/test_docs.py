@@ -113,7 +113,18 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert {"demo", "test"} <= named
 
 
+def _anchors(document: Path) -> set[str]:
+    """What a link may name of a page: its headings, as they are turned into anchors."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text())
-    assert [link for link in links if not (document.parent / link).exists()] == []
+    dead = []
+    for path, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", document.read_text()):
+        page = document.parent / path if path else document
+        if not page.exists() or (anchor and anchor not in _anchors(page)):
+            dead.append(f"{path}#{anchor}")
+    assert dead == []
