@@ -193,6 +193,20 @@ def test_four_gpus_cost_four_times_as_much() -> None:
             assert 2 * seconds < counts.gpu_seconds <= 4 * seconds
 
 
+def test_requests_at_the_same_time_divide_an_instances_time() -> None:
+    with serve_pool("held") as pool, ExitStack() as stack:
+        clients = open_all(stack, pool.port, [post()])
+        eventually(lambda: pool.requests() == [1], "one is alone when it begins")
+        clients += open_all(stack, pool.port, [post()])
+        eventually(lambda: pool.requests() == [2], "the other is alone when it ends")
+        pool.engine.let_go()
+        assert [client.response().status for client in clients] == [200, 200]
+        counts = pool.router.dispatcher.counters.by_model()[("ok", "llm")]
+        eventually(lambda: counts.codes == {200: 2}, "both have ended")
+        # each has one and a half in flight on average
+        assert 0 < counts.gpu_seconds <= counts.request_seconds.total / 1.5
+
+
 @pytest.mark.parametrize("device", ["gpu", ""])
 def test_instances_on_one_gpu_divide_its_time(device: str) -> None:
     with ExitStack() as stack:

@@ -1,6 +1,7 @@
 """The live state of backends: over swaps of the table, and while they fail."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -291,6 +292,21 @@ def test_one_address_in_two_roles_is_counted_apart() -> None:
     fleet = empty_fleet(CoarseClock())
     fleet.swap(table_of(backend(1), backend(1, role="embedding", models=("e",))))
     assert len(fleet.loads()) == 2
+
+
+def test_a_new_price_counts_from_the_next_table_on() -> None:
+    fleet = empty_fleet(CoarseClock())
+    found: list[str] = []
+    for prices in ((1.0, 2.0), (3.0, 2.0)):
+        members = (backend(i + 1, instance=f"i{i}") for i in range(2))
+        fleet.swap(
+            table_of(*(replace(m, price_per_hour=p) for m, p in zip(members, prices, strict=True)))
+        )
+        placement = fleet.routes["ok"].lane.placement
+        choice = placement.choose(Work("llm", "ok", 0.0), "cheapest", 0.0)
+        assert choice is not None
+        found.append(choice.place.name)
+    assert found == ["i0", "i1"]
 
 
 @given(

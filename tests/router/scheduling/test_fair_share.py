@@ -149,3 +149,16 @@ def test_flows_that_are_not_ahead_are_forgotten() -> None:
         start = shares.charge(f"flow-{number}", 1.0, 10)
         shares.advance(start, 10, 1.0)
     assert len(shares._flows) < 10_000
+
+
+def test_time_without_work_is_no_part_of_the_speed() -> None:
+    backlog = Backlog()
+    speeds: list[float] = []
+    for _ in range(2):
+        for _ in range(200):
+            backlog.add("a")
+        while backlog.queue.count:
+            backlog.serve()
+        speeds.append(backlog.shares.speed)
+        backlog.now += 3600
+    assert speeds[1] == pytest.approx(speeds[0], rel=0.1)

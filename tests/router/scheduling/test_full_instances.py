@@ -53,6 +53,15 @@ def test_chats_wait_again_too() -> None:
     assert world.order() == ["first", "first", "second"]
 
 
+def test_what_stays_away_from_the_free_instance_lets_those_behind_it_go_there() -> None:
+    world = World(Engine("a", limit=1), Engine("b", limit=1))
+    first, _, third = (world.chat(name) for name in ("first", "second", "third"))
+    failed = world.calls[0]
+    first.avoids = (failed.place,)
+    assert world.refuse(failed)
+    assert (first.state, third.state, third.place) == ("waiting", "placed", failed.place)
+
+
 def test_work_keeps_its_priority_when_it_comes_back() -> None:
     world = World(Engine("e", limit=1), policy="priority")
     world.chat("background", priority=4)

@@ -178,6 +178,13 @@ def homes(world: World, **facts: Any) -> dict[int, set[str]]:
     return found
 
 
+def test_a_request_with_a_budget_is_placed_by_the_policy_alone() -> None:
+    world = World(*engines(4))
+    for _ in range(8):
+        world.chat(affinity=7, budget=1.0)
+    assert {call.reason for call in world.calls} == {"least_loaded"}
+
+
 def test_under_lowest_latency_a_key_keeps_a_place_that_is_less_than_an_octave_worse() -> None:
     near = [Engine(f"near {i}", latency_s=latency_s) for i, latency_s in enumerate((0.1, 0.17))]
     far = [Engine(f"far {i}", latency_s=latency_s) for i, latency_s in enumerate((0.22, 2.0))]

@@ -441,6 +441,19 @@ def test_what_an_engine_said_holds_a_queue_back_until_it_is_stale() -> None:
     assert waits.state == "placed", "without waiting for a sweep"
 
 
+def test_a_chat_that_embeddings_keep_waiting_starts_when_it_is_overdue() -> None:
+    world = mixed(embedding_priority="high", hybrid_instance_ratio=0.0)
+    world.engines[0].resize(2)
+    for _ in range(3):
+        world.embed()
+    world.chat()
+    waits = world.chat()
+    world.clock.advance(MAX_HELD_S - 0.05)
+    assert waits.state == "waiting"
+    world.clock.advance(0.1)
+    assert waits.state == "placed", "without waiting for a sweep"
+
+
 def test_many_closed_loops_on_one_gpu_all_go_on() -> None:
     world = mixed(embedding_priority="adaptive", targets=Targets(chat_ttft_s=0.3))
     ended = {"llm": 0, "embedding": 0}
