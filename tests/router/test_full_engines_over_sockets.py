@@ -142,6 +142,29 @@ def test_an_instance_that_stays_full_is_asked_seldom_and_for_as_long_as_may_be_w
         assert_all_is_given_back(pool)
 
 
+def test_waiting_again_and_again_counts_from_a_requests_arrival() -> None:
+    scheduling = SchedulingSettings(queue=QueueLimits(max_wait_s=2.0))
+    with serve_pool(
+        "full", engine="tei", role="embedding", limits=QUICK, scheduling=scheduling
+    ) as pool:
+        start = time.monotonic()
+        assert ask(pool.port, texts_post("one")).code == "queue_timeout"
+        assert pool.requests()[0] >= 3
+        assert 1.9 < time.monotonic() - start < 3.0
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_who_was_refused_by_full_instances_takes_whichever_has_room_first(first: int) -> None:
+    with (
+        serve_pool("full", "full", engine="tei", role="embedding", limits=QUICK) as pool,
+        wire(pool.port) as client,
+    ):
+        client.send(texts_post("one"))
+        eventually(lambda: min(pool.requests()) > 0, "both were asked")
+        pool.engines[first].let_go()
+        assert embeddings(client.response()) == [embed("one")]
+
+
 def test_without_a_queue_the_engines_own_answer_is_passed_on() -> None:
     scheduling = SchedulingSettings(queue=QueueLimits(max_requests=0))
     with serve_pool("full", engine="tei", role="embedding", scheduling=scheduling) as pool:

@@ -162,3 +162,27 @@ def test_time_without_work_is_no_part_of_the_speed() -> None:
         speeds.append(backlog.shares.speed)
         backlog.now += 3600
     assert speeds[1] == pytest.approx(speeds[0], rel=0.1)
+
+
+def test_a_pause_of_all_engines_does_not_make_patience_worthless() -> None:
+    backlog = Backlog()
+    for _ in range(200):
+        backlog.add("a")
+    for _ in range(150):
+        backlog.serve()
+    speeds: list[float] = []
+    for _ in range(20):
+        backlog.now += 1.0
+        backlog.shares.measure(backlog.now)
+        speeds.append(backlog.shares.speed)
+    assert speeds == [pytest.approx(speeds[0])] * 20
+    assert speeds[0] > 5000
+
+
+def test_what_a_flow_has_had_counts_for_it_wherever_it_has_had_most() -> None:
+    for here, there in ((100, 10), (10, 100)):
+        own, other = FairShare(), FairShare()
+        own.charge("a", 1.0, here)
+        other.charge("a", 1.0, there)
+        own.follow(other)
+        assert own.charge("a", 1.0, 1) == 100

@@ -57,6 +57,14 @@ def test_slo_aware_is_by_deadline() -> None:
     assert world.order()[1:] == ["tight", "none", "relaxed"]
 
 
+def test_under_slo_aware_an_embedding_without_a_deadline_is_due_as_the_pool_has_promised() -> None:
+    world = World(Engine("e", "embedding", limit=1), policy="slo_aware")
+    world.embed(name="running")
+    world.embed(name="deadline", deadline_at=0.5)
+    world.embed(name="promised")
+    assert world.order() == ["running", "promised", "deadline"]
+
+
 def test_under_slo_aware_who_cannot_make_it_stands_back_for_who_can() -> None:
     world = one_by_one("slo_aware")
     world.lane("chat").outlook.service_s = 2.0

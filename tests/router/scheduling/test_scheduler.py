@@ -40,6 +40,20 @@ def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
     assert len(world.history) == 3
 
 
+def test_who_is_refused_is_told_when_the_queue_will_have_drained() -> None:
+    world = World(Engine("e", limit=1), queue=QueueLimits(max_requests=20))
+    for _ in range(15):
+        world.chat()
+    for _ in range(100):
+        world.clock.advance(0.1)
+        world.finish()
+        world.chat()
+    with pytest.raises(QueueFullError) as refused:
+        for _ in range(20):
+            world.chat()
+    assert refused.value.retry_after_s == pytest.approx(world.scheduler.waiting / 10, rel=0.2)
+
+
 def test_a_refused_request_costs_its_flow_nothing() -> None:
     world = World(Engine("e", limit=1), queue=QueueLimits(max_requests=3))
     world.chat("running")
