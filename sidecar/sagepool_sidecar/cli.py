@@ -14,6 +14,7 @@ from sagepool_sidecar.page import MetricNames
 from sagepool_sidecar.server import Sidecar
 
 _HIGHEST_PORT: Final = 65535
+_ENGINE_PORT: Final = 8000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,12 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage=frozenset(options.usage),
         progress=frozenset(options.progress),
     )
-    engine = Engine(
-        options.engine_host, options.engine_port, options.metrics_path, names, time.monotonic
-    )
+    engines = [
+        Engine(options.engine_host, port, options.metrics_path, names, time.monotonic)
+        for port in options.engine_port or [_ENGINE_PORT]
+    ]
     limits = DrainLimits(total_s=options.drain_seconds)
     try:
-        sidecar = Sidecar((options.host, options.port), engine, limits, time.monotonic)
+        sidecar = Sidecar((options.host, options.port), engines, limits, time.monotonic)
     except OSError as error:
         print(
             f"sagepool-sidecar: cannot listen on {options.host}:{options.port}: "
@@ -51,14 +53,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The options, by default of this process; wrong ones end it with a sentence and code 2."""
     parser = argparse.ArgumentParser(
         prog="sagepool-sidecar",
-        description="Says the load of the engine in the same pod, and when it may be stopped.",
+        description="Says the load of the engines in the same pod, and when they may be stopped.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
     parser.add_argument("--port", type=_port, default=9091, help="port to listen on; 0: any")
     parser.add_argument("--engine-host", default="127.0.0.1", help="where the engine listens")
-    parser.add_argument("--engine-port", type=_port, default=8000, help="where the engine listens")
+    parser.add_argument(
+        "--engine-port",
+        type=_port,
+        action="append",
+        default=[],
+        help=f"where one listens; left out: {_ENGINE_PORT}; repeat it for engines of one pod",
+    )
     parser.add_argument("--metrics-path", default="/metrics", help="of the engine")
     metrics = (
         ("--running", "gauge of requests that the engine computes"),

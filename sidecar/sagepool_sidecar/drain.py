@@ -1,5 +1,6 @@
-"""When an engine that is to stop has answered everything that it was asked. Pure."""
+"""When engines that are to stop have answered everything that they were asked. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -73,3 +74,17 @@ class Drain:
             self._refused_since = None
         elif self._refused_since is None:
             self._refused_since = now
+
+
+def joint_outcome(drains: Iterable[Drain], now: float) -> Outcome | None:
+    """Why all of a pod's engines may be stopped; None while one of them may not.
+
+    They are stopped together, so one that is idle goes on being asked while another is busy: what
+    comes to it meanwhile has to be finished too. One that is gone keeps nobody from finishing.
+    """
+    outcomes = [drain.outcome(now) for drain in drains]
+    if "time is over" in outcomes:
+        return "time is over"
+    if None in outcomes:
+        return None
+    return "gone" if "gone" in outcomes else "idle"

@@ -1,4 +1,4 @@
-"""Asks the engine in the same pod for its metrics, only when somebody wants to know."""
+"""Asks an engine in the same pod for its metrics, only when somebody wants to know."""
 
 import http.client
 import threading
@@ -24,7 +24,7 @@ class Sample:
 
 
 class Engine:
-    """The engine; may be asked from any thread.
+    """One engine process; may be asked from any thread.
 
     Args:
         host: where it listens.
@@ -37,8 +37,9 @@ class Engine:
     def __init__(
         self, host: str, port: int, path: str, names: MetricNames, clock: Callable[[], float]
     ) -> None:
+        self.port: Final = port
+        """Tells the engines of a pod apart."""
         self._host = host
-        self._port = port
         self._path = path
         self._names = names
         self._clock = clock
@@ -55,7 +56,7 @@ class Engine:
             return last
 
     def _ask(self) -> Load | Failure:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        connection = http.client.HTTPConnection(self._host, self.port, timeout=_TIMEOUT_S)
         try:
             connection.request("GET", self._path)
             response = connection.getresponse()

@@ -35,6 +35,18 @@ class Load:
         return not (self.running or self.waiting)
 
 
+def add_loads(loads: Iterable[Load]) -> Load:
+    """The load of all of a pod's engines. Their caches are apart: the usage is the fullest one's,
+    as of an engine with several cores."""
+    loads = list(loads)
+    return Load(
+        running=sum(load.running for load in loads),
+        waiting=sum(load.waiting for load in loads),
+        kv_cache_usage=max((load.kv_cache_usage for load in loads), default=0.0),
+        progress=sum(load.progress for load in loads),
+    )
+
+
 def read_load(page: str, names: MetricNames) -> Load:
     """Read the figures that have these names.
 

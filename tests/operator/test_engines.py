@@ -12,6 +12,7 @@ from sagepool_crds.pool import Group, InferencePool
 from sagepool_operator.builders.disruption import build_budget
 from sagepool_operator.builders.engines import build_deployment
 from sagepool_operator.builders.podspec import build_template
+from sagepool_operator.builders.sidecar import build_container
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.engines.container import EngineContainer, merge_args
@@ -193,6 +194,11 @@ def sidecar(**fields: Any) -> dict[str, Any]:
     return built
 
 
+def mixed_sidecar(kind: str, port: int) -> dict[str, Any]:
+    fields = mixed_group_object(engine={"type": kind, "port": port})
+    return build_container(Group.model_validate(fields), IMAGES)
+
+
 class TestSidecar:
     @pytest.mark.parametrize("kind", ["vllm", "tei", "simulator"])
     def test_is_asked_before_the_engine_is_stopped(self, kind: str) -> None:
@@ -207,8 +213,13 @@ class TestSidecar:
     @pytest.mark.parametrize("kind", ["vllm", "tei", "simulator"])
     def test_understands_its_own_command_line(self, kind: str) -> None:
         args = sidecar(engine={"type": kind, "port": 8123}, role="embedding")["args"]
-        assert "--engine-port=8123" in args
-        assert parse_arguments(args).engine_port == 8123
+        assert parse_arguments(args).engine_port == [8123]
+
+    def test_is_told_the_ports_of_both_processes_of_a_mixed_group(self) -> None:
+        assert parse_arguments(mixed_sidecar("vllm", 8123)["args"]).engine_port == [8123, 8124]
+
+    def test_of_a_simulator_that_plays_both_models_is_told_of_one(self) -> None:
+        assert parse_arguments(mixed_sidecar("simulator", 8123)["args"]).engine_port == [8123]
 
     def test_is_told_the_engines_metrics(self) -> None:
         assert "--running=vllm:num_requests_running" in sidecar(engine={"type": "vllm"})["args"]
@@ -219,6 +230,11 @@ class TestSidecar:
         assert sidecar(engine={"type": "simulator", "port": 9091})["ports"][0][
             "containerPort"
         ] not in (9091, 8000)
+
+    @pytest.mark.parametrize("port", [9090, 9091, 9092])
+    def test_leaves_both_engines_of_a_mixed_group_their_ports(self, port: int) -> None:
+        (own,) = mixed_sidecar("vllm", port)["ports"]
+        assert own["containerPort"] not in (port, port + 1)
 
     def test_is_no_root_beside_an_engine_that_may_be(self) -> None:
         context = sidecar(engine={"type": "vllm"})["securityContext"]

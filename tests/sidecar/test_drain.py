@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from sagepool_sidecar.drain import Drain, DrainLimits, Failure, Outcome
+from sagepool_sidecar.drain import Drain, DrainLimits, Failure, Outcome, joint_outcome
 from sagepool_sidecar.page import Load
 
 LIMITS = DrainLimits(total_s=60.0, quiet_s=5.0, refused_s=3.0, silent_s=30.0)
@@ -91,3 +91,44 @@ def test_an_engine_that_hangs_is_given_up_before_the_limit() -> None:
 
 def test_silence_does_not_count_as_idle() -> None:
     assert ends((4, IDLE), (4, "silent"))[1] is None
+
+
+def together(*engines: tuple[tuple[float, Load | Failure], ...]) -> tuple[float, Outcome | None]:
+    """After how many seconds the drain of a pod ends whose engines say this for that long each."""
+    drains = [Drain(LIMITS, BEGAN) for _ in engines]
+    lasts = max(sum(seconds for seconds, _ in phases) for phases in engines)
+    step = 0
+    while (now := BEGAN + step * STEP_S) < BEGAN + lasts:
+        for drain, phases in zip(drains, engines, strict=True):
+            said = [answer for until, answer in _timeline(phases) if now < BEGAN + until]
+            drain.note(said[0] if said else phases[-1][1], now)
+        outcome = joint_outcome(drains, now)
+        if outcome is not None:
+            return round(now - BEGAN, 1), outcome
+        step += 1
+    return round(lasts, 1), None
+
+
+def test_engines_that_stop_together_are_waited_for_until_all_are_idle() -> None:
+    seconds, outcome = together(((10, RUNNING), (20, IDLE)), ((20, RUNNING), (20, IDLE)))
+    assert outcome == "idle"
+    assert seconds == pytest.approx(25, abs=2 * STEP_S)
+
+
+def test_an_engine_that_was_idle_is_waited_for_when_it_has_work_again() -> None:
+    again = ((8, IDLE), (10, RUNNING), (20, IDLE))
+    seconds, outcome = together(((10, RUNNING), (30, IDLE)), again)
+    assert outcome == "idle"
+    assert seconds == pytest.approx(23, abs=2 * STEP_S)
+
+
+def test_an_engine_that_is_gone_leaves_the_other_its_time() -> None:
+    seconds, outcome = together(((2, RUNNING), (40, "refused")), ((20, RUNNING), (20, IDLE)))
+    assert outcome == "gone"
+    assert seconds == pytest.approx(25, abs=2 * STEP_S)
+
+
+def test_the_limit_is_that_of_all_engines_together() -> None:
+    seconds, outcome = together(((90, IDLE),), ((90, RUNNING),))
+    assert outcome == "time is over"
+    assert seconds == pytest.approx(60, abs=2 * STEP_S)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sagepool_sidecar.page import Load, MetricNames, read_load
+from sagepool_sidecar.page import Load, MetricNames, add_loads, read_load
 
 NAMES = MetricNames(
     running=frozenset({"vllm:num_requests_running"}),
@@ -45,3 +45,7 @@ def test_a_line_that_is_cut_off_is_left_out(line: str) -> None:
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "many"])
 def test_what_is_no_number_is_left_out(value: str) -> None:
     assert read_load(f"vllm:num_requests_running {value}\n", NAMES).is_idle
+
+
+def test_the_load_of_several_engines_is_their_sum_and_the_fullest_cache() -> None:
+    assert add_loads([Load(1, 2, 0.25, 10.0), Load(3, 0, 0.5, 5.0)]) == Load(4, 2, 0.5, 15.0)

@@ -28,12 +28,16 @@ def metric_flags() -> list[str]:
     return [f"{flag}={name}" for flag, names in flags.items() for name in names]
 
 
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
 @asynccontextmanager
-async def beside(url: str, *arguments: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a sidecar whose engine is at `url`."""
-    port = url.rpartition(":")[2]
+async def beside(*urls: str, flags: tuple[str, ...] = ()) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a sidecar whose engines are at `urls`."""
+    ports = [f"--engine-port={port_of(url)}" for url in urls]
     async with (
-        sidecar(f"--engine-port={port}", *metric_flags(), *arguments) as (_, own_url),
+        sidecar(*ports, *metric_flags(), *flags) as (_, own_url),
         httpx.AsyncClient(base_url=own_url, timeout=LIMIT_S) as client,
     ):
         yield client
@@ -58,10 +62,10 @@ async def test_the_load_is_the_engines() -> None:
         beside(url) as client,
         httpx.AsyncClient(base_url=url, timeout=LIMIT_S) as engine,
     ):
+        figures = {"running": 0, "waiting": 0, "kvCacheUsage": 0.0}
         assert (await client.get("/load")).json() == {
-            "running": 0,
-            "waiting": 0,
-            "kvCacheUsage": 0.0,
+            **figures,
+            "engines": [{"port": port_of(url), **figures}],
         }
         request = asyncio.create_task(engine.post("/v1/chat/completions", json=chat(10)))
         await until_running(client, 1)
@@ -83,10 +87,52 @@ async def test_a_drain_answers_when_the_last_stream_has_ended() -> None:
         assert (await drained).json() == {"outcome": "idle"}
 
 
+async def test_the_load_of_two_engines_is_told_of_each_and_of_both() -> None:
+    async with (
+        simulator("--model=m", "--itl-ms=100") as chat_url,
+        simulator("--model=e=embedding") as embedding_url,
+        beside(chat_url, embedding_url) as client,
+        httpx.AsyncClient(base_url=chat_url, timeout=LIMIT_S) as engine,
+    ):
+        request = asyncio.create_task(engine.post("/v1/chat/completions", json=chat(30)))
+        await until_running(client, 1)
+        told = (await client.get("/load")).json()["engines"]
+        assert [(one["port"], one["running"]) for one in told] == [
+            (port_of(chat_url), 1),
+            (port_of(embedding_url), 0),
+        ]
+        assert (await request).status_code == 200
+
+
+async def test_the_load_of_one_engine_is_not_told_as_that_of_two() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = server.getsockname()[1]
+    async with simulator("--model=m") as url, beside(url, f"http://127.0.0.1:{gone}") as client:
+        answer = await client.get("/load")
+        assert answer.status_code == 503
+        assert f"the engine on port {gone} cannot be read: refused" in answer.json()["error"]
+
+
+async def test_a_drain_waits_for_the_last_engine_of_the_pod() -> None:
+    async with (
+        simulator("--model=e=embedding") as embedding_url,
+        simulator("--model=m", "--itl-ms=100") as chat_url,
+        # The one that is idle from the beginning comes first.
+        beside(embedding_url, chat_url) as client,
+        httpx.AsyncClient(base_url=chat_url, timeout=LIMIT_S) as engine,
+    ):
+        request = asyncio.create_task(engine.post("/v1/chat/completions", json=chat(80)))
+        await until_running(client, 1)
+        drained = asyncio.create_task(client.get("/drain"))
+        assert (await request).status_code == 200
+        assert not drained.done()
+        assert (await drained).json() == {"outcome": "idle"}
+
+
 async def test_a_drain_gives_up_after_its_limit() -> None:
     async with (
         simulator("--model=m", "--itl-ms=1000") as url,
-        beside(url, "--drain-seconds=1") as client,
+        beside(url, flags=("--drain-seconds=1",)) as client,
         httpx.AsyncClient(base_url=url, timeout=LIMIT_S) as engine,
     ):
         request = asyncio.create_task(engine.post("/v1/chat/completions", json=chat(100)))
@@ -106,7 +152,10 @@ async def test_an_engine_that_is_gone_has_no_load_and_is_not_waited_for() -> Non
 
 
 async def test_an_engine_without_metrics_has_no_load() -> None:
-    async with simulator("--model=m") as url, beside(url, "--metrics-path=/none") as client:
+    async with (
+        simulator("--model=m") as url,
+        beside(url, flags=("--metrics-path=/none",)) as client,
+    ):
         answer = await client.get("/load")
         assert answer.status_code == 503
         assert "silent" in answer.json()["error"]

@@ -8,8 +8,8 @@ from sagepool_engines.dialects import DIALECTS
 from sagepool_operator.builders import security
 from sagepool_operator.config import Images
 
-_PORTS: Final = (9091, 9092)
-"""The second is for engines that listen on the first."""
+_PORTS: Final = (9091, 9092, 9093)
+"""The others are for pods whose engines listen on the ones before."""
 
 
 def build_container(group: Group, images: Images) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def build_container(group: Group, images: Images) -> dict[str, Any]:
         "command": ["sagepool-sidecar"],
         "args": [
             f"--port={port}",
-            f"--engine-port={group.engine.port}",
+            *(f"--engine-port={port}" for port in _engine_ports(group)),
             f"--drain-seconds={group.rollout.drain_seconds}",
             *_metrics(group),
         ],
@@ -60,4 +60,11 @@ def _metrics(group: Group) -> list[str]:
 
 
 def _port(group: Group) -> int:
-    return next(port for port in _PORTS if port != group.engine.port)
+    return next(port for port in _PORTS if port not in _engine_ports(group))
+
+
+def _engine_ports(group: Group) -> tuple[int, ...]:
+    """One for each process: the simulator plays both models of a mixed group in one."""
+    first = group.engine.port
+    is_pair = group.role == "llm_embedding" and group.engine.type == "vllm"
+    return (first, first + 1) if is_pair else (first,)
