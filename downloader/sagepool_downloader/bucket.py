@@ -5,11 +5,11 @@ what is there are ours, as for the hub.
 """
 
 import hashlib
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import botocore.session
 from botocore import UNSIGNED
@@ -18,17 +18,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sagepool_downloader.errors import (
     AccessDenied,
-    ChecksumMismatch,
     DownloadError,
-    Interrupted,
     ModelNotFound,
     ModelUnusable,
     StorageUnreachable,
 )
 from sagepool_downloader.model import Listing, RemoteFile
-from sagepool_downloader.part import Part
-from sagepool_downloader.patience import Patience, try_patiently
-from sagepool_downloader.progress import Progress
+from sagepool_downloader.origin import Intake
+from sagepool_downloader.patience import Patience
 
 SCHEME: Final = "s3://"
 _CHUNK_BYTES: Final = 2**16
@@ -38,7 +35,6 @@ _MD5: Final = 32
 _DENIED: Final = frozenset({"401", "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken"})
 _REFUSED: Final = frozenset({"InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
 _CHANGED: Final = frozenset({"412", "PreconditionFailed"})
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +66,13 @@ def read_access(environ: Mapping[str, str]) -> Access:
 class Bucket:
     """A model in a folder of a bucket."""
 
-    def __init__(
-        self,
-        uri: str,
-        access: Access,
-        patience: Patience,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, uri: str, access: Access, patience: Patience) -> None:
         """Take the folder (`s3://BUCKET/FOLDER`; without FOLDER: all of it)."""
         self._uri = uri
         self._bucket, _, folder = uri.removeprefix(SCHEME).partition("/")
         self._prefix = f"{folder}/" if folder else ""
         self._access = access
-        self._patience = patience
-        self._sleep = sleep
+        self.patience: Final = patience
         self._client = _connect(access, patience)
 
     def close(self) -> None:
@@ -93,44 +81,33 @@ class Bucket:
 
     def list_files(self) -> Listing:
         """All files of the folder. The commit is a digest of what the storage says of them: another
-        one as soon as one of them is another.
+        one as soon as one of them is another. Tries once.
 
         Raises:
             DownloadError: it cannot be listed.
         """
-        files = self._patiently(self._list, grown=lambda: 0)
+        with self._explained():
+            files = self._list()
         said = "\n".join(f"{file.path} {file.size_bytes} {file.digest}" for file in files)
         return Listing(hashlib.sha256(said.encode()).hexdigest(), files)
 
-    def fetch(
-        self,
-        listing: Listing,
-        file: RemoteFile,
-        part: Part,
-        progress: Progress,
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        """Make the part the whole file, going on where an earlier attempt has ended.
+    def send(self, listing: Listing, file: RemoteFile, intake: Intake) -> None:
+        """Bring what is still missing of the file. Tries once.
 
         Raises:
-            DownloadError: it cannot be fetched, or is not what the listing says; then nothing of
-                it is kept.
-            OSError: the part cannot be written.
+            DownloadError: it does not come; what has come is kept.
+            OSError: it cannot be written.
         """
-        progress.keep(part.size_bytes)
-        if not part.is_whole:
-            self._patiently(
-                lambda: self._fetch_rest(file, part, progress, is_stopped),
-                grown=lambda: part.size_bytes,
+        with self._explained():
+            answer: dict[str, Any] = self._client.get_object(
+                Bucket=self._bucket,
+                Key=self._prefix + file.path,
+                IfMatch=f'"{file.digest}"',
+                **({"Range": f"bytes={intake.size_bytes}-"} if intake.size_bytes else {}),
             )
-        if not part.is_right:
-            progress.keep(-part.size_bytes)
-            part.begin_anew()
-            raise ChecksumMismatch(
-                f"{file.path} of {self._uri} is not what the storage says it is (ETag "
-                f"{file.digest}): it is fetched anew; if that does not help, something on the way "
-                "changes it (a proxy), or the volume is broken"
-            )
+            chunks: Iterable[bytes] = answer["Body"].iter_chunks(_CHUNK_BYTES)
+            with answer["Body"]:
+                intake.extend(chunks)
 
     def _list(self) -> tuple[RemoteFile, ...]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -164,60 +141,41 @@ class Bucket:
                 return RemoteFile(str(path), size_bytes, etag, "md5", part_bytes)
         return RemoteFile(str(path), size_bytes, etag, "etag")
 
-    def _fetch_rest(
-        self,
-        file: RemoteFile,
-        part: Part,
-        progress: Progress,
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        def note(count: int) -> None:
-            progress.add(count)
-            if is_stopped():
-                raise Interrupted("another file of the model has failed")
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            raise self._explain(str(error.response["Error"]["Code"])) from error
+        except BotoCoreError as error:  # there was no answer
+            raise self._explain_silence(error) from error
 
-        answer: dict[str, Any] = self._client.get_object(
-            Bucket=self._bucket,
-            Key=self._prefix + file.path,
-            IfMatch=f'"{file.digest}"',
-            **({"Range": f"bytes={part.size_bytes}-"} if part.size_bytes else {}),
-        )
-        chunks: Iterable[bytes] = answer["Body"].iter_chunks(_CHUNK_BYTES)
-        with answer["Body"]:
-            part.extend(chunks, note)
-
-    def _patiently(self, attempt: Callable[[], T], grown: Callable[[], int]) -> T:
-        return try_patiently(
-            lambda: _translated(attempt),
-            grown,
-            _Failure,
-            self._explain,
-            self._patience,
-            self._sleep,
+    def _explain_silence(self, error: BotoCoreError) -> DownloadError:
+        return StorageUnreachable(
+            f"{self._place} cannot be reached ({error}): check AWS_ENDPOINT_URL and AWS_REGION of "
+            "model.credentialsSecret, and that pods of this namespace may connect to it (DNS, "
+            "NetworkPolicy, proxy)"
         )
 
-    def _explain(self, failure: "_Failure") -> DownloadError:
-        place = self._access.endpoint or "the storage of AWS"
-        if not failure.code:
-            return StorageUnreachable(
-                f"{place} cannot be reached ({failure}): check AWS_ENDPOINT_URL and AWS_REGION of "
-                "model.credentialsSecret, and that pods of this namespace may connect to it (DNS, "
-                "NetworkPolicy, proxy)"
-            )
-        if failure.code == "NoSuchBucket":
+    @property
+    def _place(self) -> str:
+        return self._access.endpoint or "the storage of AWS"
+
+    def _explain(self, code: str) -> DownloadError:
+        if code == "NoSuchBucket":
             return ModelNotFound(
-                f"{place} has no bucket {self._bucket}: check model.uri, and AWS_ENDPOINT_URL and "
-                "AWS_REGION of model.credentialsSecret"
+                f"{self._place} has no bucket {self._bucket}: check model.uri, and "
+                "AWS_ENDPOINT_URL and AWS_REGION of model.credentialsSecret"
             )
-        if failure.code in _DENIED | _REFUSED:
-            return AccessDenied(self._explain_refusal(failure.code))
-        if failure.code in _CHANGED:
+        if code in _DENIED | _REFUSED:
+            return AccessDenied(self._explain_refusal(code))
+        if code in _CHANGED:
             return ModelUnusable(
                 f"a file of {self._uri} has changed while it was fetched: the folder is fetched "
                 "anew; put another version of a model into another folder"
             )
         return StorageUnreachable(
-            f"{place} answers {failure.code}: it is asked again; if it stays so, check "
+            f"{self._place} answers {code}: it is asked again; if it stays so, check "
             "AWS_ENDPOINT_URL and AWS_REGION of model.credentialsSecret"
         )
 
@@ -233,23 +191,6 @@ class Bucket:
             f"{self._uri}: {code}: allow the key of model.credentialsSecret s3:ListBucket on the "
             "bucket and s3:GetObject on the folder, or check model.uri"
         )
-
-
-class _Failure(Exception):
-    """Any failure of botocore: without a code, there was no answer."""
-
-    def __init__(self, code: str, words: str) -> None:
-        super().__init__(words)
-        self.code = code
-
-
-def _translated(attempt: Callable[[], T]) -> T:
-    try:
-        return attempt()
-    except ClientError as error:
-        raise _Failure(str(error.response["Error"]["Code"]), str(error)) from error
-    except BotoCoreError as error:
-        raise _Failure("", str(error)) from error
 
 
 def _connect(access: Access, patience: Patience) -> Any:  # botocore makes clients while it runs

@@ -14,7 +14,7 @@ from typing import Final
 from sagepool_downloader import bucket
 from sagepool_downloader.bucket import Bucket, read_access
 from sagepool_downloader.errors import DownloadError
-from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
+from sagepool_downloader.fetch import Wait, fetch_model, wait_for_models
 from sagepool_downloader.folder import ModelFolder, explain
 from sagepool_downloader.hub import SCHEME, Hub
 from sagepool_downloader.patience import Patience
@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 case "fetch":
                     _fetch(options)
                 case "wait":
-                    folder = ModelFolder(options.root, options.folder, options.pool or "")
-                    wait_for_model(folder, Wait(options.wait_seconds))
+                    names = options.folder
+                    folders = [ModelFolder(options.root, n, options.pool or "") for n in names]
+                    wait_for_models(folders, Wait(options.wait_seconds))
                 case "prune":
                     _prune(options)
     except DownloadError as error:
@@ -124,11 +125,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     fetch.add_argument("--hub", default="https://huggingface.co", help="the hub's address")
     fetch.add_argument("--host", default="0.0.0.0", help="address to serve the progress on")
     fetch.add_argument("--port", type=_port, default=9093, help="port of it; 0: any")
-    wait = add("wait", "return when the model is there")
+    fetch.add_argument(
+        "--folder", type=_name, required=True, help="the model's folder in the cache, one name"
+    )
+    wait = add("wait", "return when models are there")
+    wait.add_argument(
+        "--folder",
+        type=_name,
+        action="append",
+        required=True,
+        help="a model's folder in the cache, one name; repeat it for several",
+    )
     for command in (fetch, wait):
-        command.add_argument(
-            "--folder", type=_name, required=True, help="the model's folder in the cache, one name"
-        )
         command.add_argument(
             "--pool", type=_name, help="uid of the pool that the model is kept for"
         )

@@ -3,39 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from sagepool_downloader.errors import DiskFull, Interrupted, StillMissing
 from sagepool_downloader.folder import ModelFolder
 from sagepool_downloader.model import Listing, RemoteFile, choose_files
-from sagepool_downloader.part import Part
+from sagepool_downloader.origin import Origin, fetch_file, list_model
 from sagepool_downloader.progress import Progress
 
 _logger: Final = logging.getLogger(__name__)
 _LOOK_S: Final = 1.0
 """Between two looks whether the model is there, or free to be fetched."""
-
-
-class Origin(Protocol):
-    """Where a model comes from."""
-
-    def list_files(self) -> Listing:
-        """All files of the model at the commit that its revision names now."""
-        ...
-
-    def fetch(
-        self,
-        listing: Listing,
-        file: RemoteFile,
-        part: Part,
-        progress: Progress,
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        """Make the part the whole file, and sure that it is right."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +55,15 @@ def fetch_model(
     progress.enter("Done")
 
 
-def wait_for_model(folder: ModelFolder, waiting: Wait) -> None:
-    """Return when the model is there, and kept.
+def wait_for_models(folders: Sequence[ModelFolder], waiting: Wait) -> None:
+    """Return when all models are there, and kept.
 
     Raises:
-        StillMissing: it is not, after the limit.
+        StillMissing: one is not, after the limit, which is that of all together.
     """
     until = waiting.clock() + waiting.limit_s
-    while not folder.is_kept:
-        _pause(until, waiting, f"{folder.path} has not been there")
+    while missing := next((folder for folder in folders if not folder.is_kept), None):
+        _pause(until, waiting, f"{missing.path} has not been there")
 
 
 def _pause(until: float, waiting: Wait, what: str) -> None:
@@ -98,7 +79,7 @@ def _fetch(
     source: str, origin: Origin, folder: ModelFolder, progress: Progress, workers: int
 ) -> None:
     progress.enter("Listing")
-    found = origin.list_files()
+    found = list_model(origin)
     listing = Listing(found.commit, choose_files(found.files))
     progress.expect(listing.size_bytes)
     folder.begin(listing.commit)
@@ -111,7 +92,7 @@ def _fetch(
     stopped = threading.Event()
 
     def fetch(file: RemoteFile) -> None:
-        origin.fetch(listing, file, parts[file], progress, stopped.is_set)
+        fetch_file(origin, source, listing, file, parts[file], progress, stopped.is_set)
         folder.accept(file, parts[file])
 
     with ThreadPoolExecutor(workers) as pool:

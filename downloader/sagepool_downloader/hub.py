@@ -4,11 +4,10 @@
 writes each attempt to a file of its own, so that nothing is left of a download that was killed.
 """
 
-import logging
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 
 import httpx2
@@ -17,23 +16,18 @@ from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoSibling
 
 from sagepool_downloader.errors import (
-    ChecksumMismatch,
     DownloadError,
     HubUnreachable,
-    Interrupted,
     ModelNotFound,
     ModelUnusable,
     TokenMissing,
     TokenRefused,
 )
 from sagepool_downloader.model import Listing, RemoteFile
-from sagepool_downloader.part import Part
-from sagepool_downloader.patience import Patience, try_patiently
-from sagepool_downloader.progress import Progress
+from sagepool_downloader.origin import Intake
+from sagepool_downloader.patience import Patience
 
-_logger: Final = logging.getLogger(__name__)
 SCHEME: Final = "hf://"
-T = TypeVar("T")
 
 
 class Hub:
@@ -46,16 +40,13 @@ class Hub:
         revision: str,
         token: str,
         patience: Patience,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the hub's address, the model (`hf://OWNER/NAME`), and the token (empty: none)."""
         self._address = address.rstrip("/")
         self._name = uri.removeprefix(SCHEME)
         self._revision = revision
         self._token = token
-        self._patience = patience
-        self._sleep = sleep
+        self.patience: Final = patience
         self._client = httpx2.Client(
             headers={
                 "accept-encoding": "identity",
@@ -71,53 +62,21 @@ class Hub:
         self._client.close()
 
     def list_files(self) -> Listing:
-        """All files of the model at the commit that the revision names now.
+        """All files of the model at the commit that the revision names now. Tries once.
 
         Raises:
             DownloadError: it cannot be listed.
         """
-        return self._patiently(self._list, grown=lambda: 0)
-
-    def fetch(
-        self,
-        listing: Listing,
-        file: RemoteFile,
-        part: Part,
-        progress: Progress,
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        """Make the part the whole file, going on where an earlier attempt has ended.
-
-        Raises:
-            DownloadError: it cannot be fetched, or is not what the listing says; then nothing of
-                it is kept.
-            OSError: the part cannot be written.
-        """
-        progress.keep(part.size_bytes)
-        if not part.is_whole:
-            self._patiently(
-                lambda: self._fetch_rest(listing, file, part, progress, is_stopped),
-                grown=lambda: part.size_bytes,
-            )
-        if not part.is_right:
-            progress.keep(-part.size_bytes)
-            part.begin_anew()
-            raise ChecksumMismatch(
-                f"{file.path} of {self._name} at {listing.commit} is not what the hub says it is "
-                f"({file.digest_kind} {file.digest}): it is fetched anew; if that does not help, "
-                "something on the way changes it (a proxy, a mirror), or the volume is broken"
-            )
-
-    def _list(self) -> Listing:
         # huggingface_hub reads no variable of its own for the address once it is given one.
         api = HfApi(endpoint=self._address, token=self._token or False)
         try:
-            info = api.model_info(
-                self._name,
-                revision=self._revision,
-                files_metadata=True,
-                timeout=self._patience.silence_s,
-            )
+            with self._explained():
+                info = api.model_info(
+                    self._name,
+                    revision=self._revision,
+                    files_metadata=True,
+                    timeout=self.patience.silence_s,
+                )
         except HFValidationError as error:
             raise ModelNotFound(f"{error}: check model.uri") from error
         except (ValueError, KeyError) as error:
@@ -130,34 +89,28 @@ class Hub:
             raise ModelNotFound(f"{self._name} at {self._revision} has no files: check model.uri")
         return Listing(info.sha, files)
 
-    def _fetch_rest(
-        self,
-        listing: Listing,
-        file: RemoteFile,
-        part: Part,
-        progress: Progress,
-        is_stopped: Callable[[], bool],
-    ) -> None:
+    def send(self, listing: Listing, file: RemoteFile, intake: Intake) -> None:
+        """Bring what is still missing of the file. Tries once.
+
+        Raises:
+            DownloadError: it does not come; what has come is kept.
+            OSError: it cannot be written.
+        """
         url = f"{self._address}/{self._name}/resolve/{listing.commit}/{quote(file.path)}"
-        headers = {"range": f"bytes={part.size_bytes}-"} if part.size_bytes else {}
-
-        def note(count: int) -> None:
-            progress.add(count)
-            if is_stopped():
-                raise Interrupted("another file of the model has failed")
-
-        with self._client.stream("GET", url, headers=headers) as answer:
+        headers = {"range": f"bytes={intake.size_bytes}-"} if intake.size_bytes else {}
+        with self._explained(), self._client.stream("GET", url, headers=headers) as answer:
             answer.raise_for_status()
-            if answer.status_code != httpx2.codes.PARTIAL_CONTENT and part.size_bytes:
-                progress.keep(-part.size_bytes)
-                part.begin_anew()
+            if answer.status_code != httpx2.codes.PARTIAL_CONTENT and intake.size_bytes:
+                intake.begin_anew()
             # As they come: chunks of a size of ours would be lost where the connection breaks.
-            part.extend(answer.iter_raw(), note)
+            intake.extend(answer.iter_raw())
 
-    def _patiently(self, attempt: Callable[[], T], grown: Callable[[], int]) -> T:
-        return try_patiently(
-            attempt, grown, httpx2.HTTPError, self._explain, self._patience, self._sleep
-        )
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.HTTPError as error:
+            raise self._explain(error) from error
 
     def _explain(self, error: httpx2.HTTPError) -> DownloadError:
         what = f"{self._name} at {self._revision}"

@@ -1,15 +1,15 @@
 """Trying again what may pass by itself."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from sagepool_downloader.errors import DownloadError, HubUnreachable, StorageUnreachable
+from sagepool_downloader.errors import HubUnreachable, StorageUnreachable
 
 _logger: Final = logging.getLogger(__name__)
 T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,37 +23,30 @@ class Patience:
     """In a row that bring nothing; one byte more, and the count begins anew."""
     first_pause_s: float = 1.0
     """Before the second attempt; doubled before each further one."""
+    sleep: Callable[[float], None] = time.sleep
+    """Pauses."""
 
 
-def try_patiently(
-    attempt: Callable[[], T],
-    grown: Callable[[], int],
-    failure: type[E],
-    explain: Callable[[E], DownloadError],
-    patience: Patience,
-    sleep: Callable[[float], None],
-) -> T:
+def try_patiently(attempt: Callable[[], T], grown: Callable[[], int], patience: Patience) -> T:
     """Try until it succeeds; give up on what will not pass by itself, or brings nothing.
 
     Args:
-        attempt: what to try.
+        attempt: what to try; it fails with a DownloadError.
         grown: how much it has brought so far.
-        failure: what it raises when it fails.
-        explain: what such an error means.
         patience: how often, and with which pauses.
-        sleep: pauses.
+
+    Raises:
+        DownloadError: that of the last attempt.
     """
     before, failures = grown(), 0
     while True:
         try:
             return attempt()
-        except failure as error:
-            cause = explain(error)
+        except (HubUnreachable, StorageUnreachable) as error:
             now = grown()
             failures = 1 if now > before else failures + 1
             before = now
-            may_pass = isinstance(cause, HubUnreachable | StorageUnreachable)
-            if not may_pass or failures >= patience.attempts:
-                raise cause from error
-            _logger.warning("%s; trying again", cause)
-            sleep(patience.first_pause_s * 2 ** (failures - 1))
+            if failures >= patience.attempts:
+                raise
+            _logger.warning("%s; trying again", error)
+            patience.sleep(patience.first_pause_s * 2 ** (failures - 1))

@@ -21,6 +21,7 @@ from sagepool_downloader.errors import (
 from sagepool_downloader.fetch import Wait, fetch_model
 from sagepool_downloader.folder import MANIFEST, ModelFolder
 from sagepool_downloader.model import RemoteFile, begin_hash
+from sagepool_downloader.origin import Intake
 from sagepool_downloader.patience import Patience
 from sagepool_downloader.progress import Progress
 
@@ -77,8 +78,8 @@ def fetch(
 ) -> Progress:
     time = Time()
     progress = Progress(time.clock)
-    patience = Patience(silence_s=5, attempts=3)
-    bucket = Bucket(uri, opened_by or access(server), patience, sleep=time.sleep)
+    patience = Patience(silence_s=5, attempts=3, sleep=time.sleep)
+    bucket = Bucket(uri, opened_by or access(server), patience)
     try:
         waiting = Wait(10.0, time.clock, time.sleep)
         fetch_model(uri, bucket, ModelFolder(root, "tiny"), progress, waiting, workers=1)
@@ -187,9 +188,9 @@ def test_a_file_that_changes_after_the_listing_is_told(server: S3Server, tmp_pat
     (file,) = [one for one in listing.files if one.path == WEIGHTS]
     folder = ModelFolder(tmp_path, "tiny")
     folder.begin(listing.commit)
-    progress = Progress(Time().clock)
+    intake = Intake(folder.open_part(file), Progress(Time().clock), lambda: False)
     with pytest.raises(ModelUnusable, match="has changed while it was fetched"):
-        bucket.fetch(listing, file, folder.open_part(file), progress, lambda: False)
+        bucket.send(listing, file, intake)
     bucket.close()
 
 

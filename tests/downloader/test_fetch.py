@@ -20,7 +20,7 @@ from sagepool_downloader.errors import (
     TokenMissing,
     TokenRefused,
 )
-from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
+from sagepool_downloader.fetch import Wait, fetch_model, wait_for_models
 from sagepool_downloader.folder import MANIFEST, ModelFolder, explain
 from sagepool_downloader.hub import Hub
 from sagepool_downloader.patience import Patience
@@ -66,7 +66,7 @@ def fetch(
 ) -> Progress:
     time = time or Time()
     progress = Progress(time.clock)
-    origin = Hub(hub.url, uri, revision, token, Patience(silence_s=5, attempts=3), sleep=time.sleep)
+    origin = Hub(hub.url, uri, revision, token, Patience(silence_s=5, attempts=3, sleep=time.sleep))
     try:
         fetch_model(
             f"{uri}@{revision}",
@@ -164,7 +164,7 @@ def test_a_server_that_knows_no_ranges_is_asked_for_everything_again(
 @pytest.mark.parametrize("path", ["config.json", WEIGHTS])
 def test_wrong_bytes_are_found_and_not_kept(hub: ModelHub, tmp_path: Path, path: str) -> None:
     hub.faults.replaced[path] = bytes(len(CONTENT[path]))
-    with pytest.raises(ChecksumMismatch, match=f"^{path} of {NAME}"):
+    with pytest.raises(ChecksumMismatch, match=f"^{path} of hf://{NAME}@main is not"):
         fetch(hub, tmp_path)
     assert not (tmp_path / "tiny").exists()
     hub.faults.replaced.clear()
@@ -300,8 +300,25 @@ def test_only_one_process_fetches_and_the_other_waits_for_it(hub: ModelHub, tmp_
 def test_who_waits_for_a_model_goes_on_when_it_is_there(hub: ModelHub, tmp_path: Path) -> None:
     time, folder = Time(), ModelFolder(tmp_path, "tiny")
     with pytest.raises(StillMissing, match="for 5 s: see the pool's condition ModelsCached"):
-        wait_for_model(folder, Wait(5.0, time.clock, time.sleep))
+        wait_for_models([folder], Wait(5.0, time.clock, time.sleep))
     assert time.now == 5.0
     fetch(hub, tmp_path)
-    wait_for_model(folder, Wait(5.0, time.clock, time.sleep))
+    wait_for_models([folder], Wait(5.0, time.clock, time.sleep))
     assert time.now == 5.0
+
+
+def test_who_waits_for_two_models_goes_on_when_both_are_there(
+    hub: ModelHub, tmp_path: Path
+) -> None:
+    time = Time()
+    folders = [ModelFolder(tmp_path, "tiny"), ModelFolder(tmp_path, "other")]
+    fetch(hub, tmp_path)
+    with pytest.raises(StillMissing, match="/other has not been there for 5 s"):
+        wait_for_models(folders, Wait(5.0, time.clock, time.sleep))
+    (tmp_path / "tiny").rename(tmp_path / "other")
+    with pytest.raises(StillMissing, match="/tiny has not been there for 5 s"):
+        wait_for_models(folders, Wait(5.0, time.clock, time.sleep))
+    fetch(hub, tmp_path)
+    time.now = 0.0
+    wait_for_models(folders, Wait(5.0, time.clock, time.sleep))
+    assert time.now == 0.0

@@ -114,6 +114,8 @@ def test_a_wait_ends_when_the_model_is_there_or_its_limit_is_reached(
     with downloader(hub.url, tmp_path) as running:
         assert running.wait() == 0
     assert run_downloader(*wait).returncode == 0
+    assert run_downloader(*wait, "--folder=second", "--wait-seconds=0.1").returncode == 1
+    assert "/second has not been there" in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from downloader_process import run_downloader
 from model_hub import HubModel, ModelHub, model_hub
 from sagepool_downloader.errors import StillHeld, StillMissing
-from sagepool_downloader.fetch import Wait, fetch_model, wait_for_model
+from sagepool_downloader.fetch import Wait, fetch_model, wait_for_models
 from sagepool_downloader.folder import ModelFolder
 from sagepool_downloader.hub import Hub
 from sagepool_downloader.patience import Patience
@@ -46,7 +46,7 @@ def hub() -> Iterator[ModelHub]:
 
 def fetch(hub: ModelHub, root: Path, name: str, pool: str) -> None:
     time = Time()
-    origin = Hub(hub.url, "hf://acme/tiny", "main", "", Patience(attempts=1), sleep=time.sleep)
+    origin = Hub(hub.url, "hf://acme/tiny", "main", "", Patience(attempts=1))
     folder = ModelFolder(root, name, pool)
     try:
         fetch_model("hf://acme/tiny@main", origin, folder, Progress(time.clock), time.waiting)
@@ -163,9 +163,9 @@ def test_an_engine_waits_until_its_own_pool_keeps_the_model(hub: ModelHub, tmp_p
     """Else another pool, the last one that did, could remove it under a starting engine."""
     fetch(hub, tmp_path, "shared", "p")
     with pytest.raises(StillMissing):
-        wait_for_model(ModelFolder(tmp_path, "shared", "q"), Time().waiting)
+        wait_for_models([ModelFolder(tmp_path, "shared", "q")], Time().waiting)
     fetch(hub, tmp_path, "shared", "q")
-    wait_for_model(ModelFolder(tmp_path, "shared", "q"), Time().waiting)
+    wait_for_models([ModelFolder(tmp_path, "shared", "q")], Time().waiting)
     assert prune(tmp_path, "p") == []
     assert models(tmp_path) == {"shared"}
 
