@@ -8,13 +8,16 @@ from sagepool_crds import names
 from sagepool_crds.cache import Cache
 from sagepool_crds.fields import KeyReference
 from sagepool_crds.model import Model
-from sagepool_crds.pool import Group, InferencePool
+from sagepool_crds.pool import Group, InferencePool, Role
 from sagepool_operator.drift import digest
 from sagepool_operator.engines.container import HUB_SCHEME
 
 MOUNT: Final = "/models"
-"""Where the cache is, in engine pods and in those that fetch."""
+"""Where the cache is, in pods that fetch, wait or remove."""
 CLAIM_SCHEME: Final = "pvc://"
+_MOUNTS: Final = (("models", MOUNT), ("embedding-models", "/embedding-models"))
+"""The volumes of an engine pod with models, and where they are: a second one where its two models
+are not on the same."""
 _DEFAULT_REVISION: Final = "main"
 _MOST_OF_A_NAME: Final = 80
 _KEY_LENGTH: Final = 10
@@ -51,12 +54,33 @@ class Pruning:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimFolder:
-    """A model that lies on a claim, and that engines load from there."""
+class Volume:
+    """A volume of an engine pod with models on it."""
 
+    name: str
+    mount: str
+    """Where the engine has it."""
     claim: str
-    path: str
-    """On the claim; empty: all of it."""
+    """The claim that a user has put the model on; empty: it is the pool's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a group's engines find a model that they serve."""
+
+    role: Role
+    model: Model
+    volume: Volume | None = None
+    """None where they fetch it for themselves, or load nothing."""
+    path: str = ""
+    """On the volume; empty: all of it."""
+    download: Download | None = None
+    """How it comes there; None where it lies there."""
+
+    @property
+    def folder(self) -> str:
+        """The folder that the engine loads; empty: it fetches for itself."""
+        return f"{self.volume.mount}/{self.path}".rstrip("/") if self.volume is not None else ""
 
 
 def cache_of(pool: InferencePool) -> Cache | None:
@@ -86,15 +110,26 @@ def place_of(pool: InferencePool) -> str:
     return f"claim {claim}" if claim else f"hostPath {cache.path if cache else ''}"
 
 
-def download_of(pool: InferencePool, group: Group) -> Download | None:
-    """How the group's model comes into the cache; None where its engine is given no folder."""
-    cache, model = cache_of(pool), group.model
-    if (
-        cache is None
-        or not model.uri
-        or claim_folder_of(group) is not None
-        or _loads_nothing(group)
-    ):
+def places_of(pool: InferencePool, group: Group) -> tuple[Place, ...]:
+    """Where the group's engines find each model, in the order of `served`."""
+    places: list[Place] = []
+    volumes: dict[str, Volume] = {}
+    for role, model in group.served:
+        place = Place(role, model)
+        if not _loads_nothing(group):
+            download = _download(pool, model)
+            claim, path = _on_claim(model) or ("", download.folder if download else "")
+            if claim or download is not None:
+                volume = volumes.setdefault(claim, Volume(*_MOUNTS[len(volumes)], claim))
+                place = Place(role, model, volume, path, download)
+        places.append(place)
+    return tuple(places)
+
+
+def _download(pool: InferencePool, model: Model) -> Download | None:
+    """How the model comes into the cache; None where it does not."""
+    cache = cache_of(pool)
+    if cache is None or not model.uri or _on_claim(model) is not None:
         return None
     is_on_hub = model.uri.startswith(HUB_SCHEME)
     revision = (model.revision or _DEFAULT_REVISION) if is_on_hub else ""
@@ -113,22 +148,13 @@ def download_of(pool: InferencePool, group: Group) -> Download | None:
     )
 
 
-def claim_folder_of(group: Group) -> ClaimFolder | None:
-    """Where the group's model lies, if it is on a claim that engines have to mount."""
-    uri = group.model.uri or ""
-    if not uri.startswith(CLAIM_SCHEME) or _loads_nothing(group):
+def _on_claim(model: Model) -> tuple[str, str] | None:
+    """Claim and path of a model that lies on a claim, which engines have to mount."""
+    uri = model.uri or ""
+    if not uri.startswith(CLAIM_SCHEME):
         return None
     claim, _, path = uri.removeprefix(CLAIM_SCHEME).partition("/")
-    return ClaimFolder(claim, path)
-
-
-def folder_of(pool: InferencePool, group: Group) -> str:
-    """The folder that the group's engine loads its model from; empty: it fetches for itself."""
-    lies = claim_folder_of(group)
-    if lies is not None:
-        return f"{MOUNT}/{lies.path}".rstrip("/")
-    download = download_of(pool, group)
-    return f"{MOUNT}/{download.folder}" if download is not None else ""
+    return claim, path
 
 
 def downloads_of(pool: InferencePool) -> tuple[Download, ...]:
@@ -159,18 +185,23 @@ def _loads_nothing(group: Group) -> bool:
 
 
 def _cached(pool: InferencePool) -> Iterator[tuple[Model, Download]]:
-    for group in pool.spec.groups:
-        download = download_of(pool, group)
-        if download is not None:
-            yield group.model, download
+    for place in _all_places(pool):
+        if place.download is not None:
+            yield place.model, place.download
 
 
 def _served_from_cache(pool: InferencePool) -> Iterator[str]:
     """Folders of the cache that groups serve as those of a claim like any other."""
-    found = (claim_folder_of(group) for group in pool.spec.groups)
-    for lies in found:
-        if lies is not None and lies.claim == claim_of(pool) and lies.path:
-            yield lies.path.partition("/")[0]
+    claim = claim_of(pool)
+    for place in _all_places(pool):
+        volume = place.volume
+        if volume is not None and volume.claim and volume.claim == claim and place.path:
+            yield place.path.partition("/")[0]
+
+
+def _all_places(pool: InferencePool) -> Iterator[Place]:
+    for group in pool.spec.groups:
+        yield from places_of(pool, group)
 
 
 def _folder(uri: str, revision: str) -> str:

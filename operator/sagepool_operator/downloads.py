@@ -57,9 +57,10 @@ def judge_downloads(pool: InferencePool, observed: Observed) -> tuple[DownloadFa
     return tuple(_judge(pool, download, observed) for download in downloads_of(pool))
 
 
-def judge_caching(pool: InferencePool, observed: Observed) -> Judgement | None:
+def judge_caching(
+    pool: InferencePool, observed: Observed, facts: Sequence[DownloadFacts]
+) -> Judgement | None:
     """Whether the pool's models are in its cache; None where it caches none."""
-    facts = judge_downloads(pool, observed)
     if not facts:
         return None
     problems = [(f.download.source, f.problem) for f in facts if f.problem is not None]
@@ -91,7 +92,7 @@ def model_caches(pool: InferencePool, facts: Sequence[DownloadFacts]) -> dict[st
 def progress_targets(observed: Observed) -> Iterator[ProgressTarget]:
     """The downloads that run."""
     for pod in observed.downloads:
-        if pod.model_folder and pod.is_running and pod.ip and not pod.is_deleting:
+        if pod.model_folders and pod.is_running and pod.ip and not pod.is_deleting:
             url = f"http://{identity.host(pod.ip)}:{cache.PORT}/progress"
             yield ProgressTarget(pod.uid, url)
 

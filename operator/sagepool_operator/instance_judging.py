@@ -1,7 +1,7 @@
 """From what was observed to what is judged of each instance, and what is probed for it. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sagepool_crds import names
@@ -24,30 +24,58 @@ from sagepool_operator.spaces import Speaker, agree_on_spaces, tell_strange
 from sagepool_operator.status import JudgedInstance, instance_status
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An instance with what belongs to it."""
+
+    seen: SeenInstance
+    pod: PodFacts | None
+    """None where there is none: it runs elsewhere, or the pod is gone."""
+    target: Target | None
+    """What to probe for it; None while nothing can answer there."""
+    report: Report | None
+    """What probing has shown of its engine, in this operator's time or in an earlier one's."""
+
+
+def examine(observed: Observed) -> tuple[Examined, ...]:
+    """Every instance of the pool, in the order in which they were observed."""
+    pods = {pod.uid: pod for pod in observed.pods}
+    return tuple(_examine(seen, pods.get(seen.pod_uid), observed) for seen in observed.instances)
+
+
 def judge_instances(
-    observed: Observed, spaces: Mapping[str, ModelSpace], now: datetime
+    observed: Observed,
+    examined: Sequence[Examined],
+    spaces: Mapping[str, ModelSpace],
+    now: datetime,
 ) -> list[JudgedInstance]:
-    """Every instance of the pool with the status that it should have.
+    """Every instance with the status that it should have.
 
     `spaces` are the embedding spaces that the pool serves its models in.
     """
     claims = _claims(observed)
     routers = ready_routers(observed.pods)
-    return [_judge(seen, observed, claims, spaces, routers, now) for seen in observed.instances]
+    return [_judge(one, observed, claims, spaces, routers, now) for one in examined]
 
 
-def find_spaces(observed: Observed) -> dict[str, ModelSpace]:
+def find_spaces(observed: Observed, examined: Sequence[Examined]) -> dict[str, ModelSpace]:
     """The embedding space that the pool serves each model in, where it is known."""
     if observed.pool is None:
         return {}
-    heard = (_speaker(seen, observed) for seen in observed.instances)
+    heard = (_speaker(one) for one in examined)
     return agree_on_spaces(observed.pool, [speaker for speaker in heard if speaker is not None])
 
 
-def target_of(seen: SeenInstance, observed: Observed) -> Target | None:
-    """What to probe for an instance; None while nothing can answer there."""
+def _examine(seen: SeenInstance, pod: PodFacts | None, observed: Observed) -> Examined:
+    target = _target(seen, pod, observed)
+    report = observed.reports.get(target.key) if target is not None else None
+    if target is not None and report is None and not (pod and pod.started_at is None):
+        report = inherit(seen.instance.status, pod.started_at if pod else None)
+    return Examined(seen, pod, target, report)
+
+
+def _target(seen: SeenInstance, pod: PodFacts | None, observed: Observed) -> Target | None:
     spec = seen.instance.spec
-    pod = _pod_of(seen, observed)
     if observed.pool is None or _is_leaving(seen, pod):
         return None
     endpoints = tuple(spec.endpoints)
@@ -66,17 +94,16 @@ def target_of(seen: SeenInstance, observed: Observed) -> Target | None:
 
 
 def _judge(
-    seen: SeenInstance,
+    one: Examined,
     observed: Observed,
     claims: "_Claims",
     spaces: Mapping[str, ModelSpace],
     routers: Sequence[RouterPod],
     now: datetime,
 ) -> JudgedInstance:
+    seen, pod = one.seen, one.pod
     instance = seen.instance
-    pod = _pod_of(seen, observed)
-    report = _report_of(seen, observed)
-    speaker = _speaker(seen, observed)
+    speaker = _speaker(one)
     verdict = judge_instance(
         InstanceFacts(
             pool=observed.key.name,
@@ -88,7 +115,7 @@ def _judge(
             awaits_model=pod is not None and pod.awaits_model,
             is_starting=pod is not None and not _is_up(pod, instance.spec.endpoints),
             has_restarted=pod is not None and pod.restarts > 0,
-            probed=_probed(report),
+            probed=_probed(one.report),
             rival="" if seen.pod_uid else _rival(seen, claims, observed.key.name),
             strange_space=tell_strange(speaker, spaces) if speaker is not None else "",
         )
@@ -96,47 +123,30 @@ def _judge(
     if pod is not None:
         routable = gate.judge_routable(pod, verdict.ready, routers, observed.answers)
         verdict = replace(verdict, routable=routable)
-        if pod.takes_adapters and verdict.engine.is_true and (target := target_of(seen, observed)):
-            told, before = observed.adapters.get(target.key), instance.status.adapters
+        if pod.takes_adapters and verdict.engine.is_true and one.target is not None:
+            told, before = observed.adapters.get(one.target.key), instance.status.adapters
             found = adapters.judge_engine(observed.pool, pod, told, before)
             verdict = replace(verdict, adapters=found)
-    status, recheck = instance_status(instance, verdict, report, now)
+    status, recheck = instance_status(instance, verdict, one.report, now)
     group = (instance.spec.group or "") if seen.pod_uid else ""
     return JudgedInstance(instance, group, verdict, status, recheck)
 
 
-def _report_of(seen: SeenInstance, observed: Observed) -> Report | None:
-    """What probing has shown of its engine, in this operator's time or in an earlier one's."""
-    target = target_of(seen, observed)
-    if target is None:
+def _speaker(one: Examined) -> Speaker | None:
+    if one.report is None or one.report.space is None:
         return None
-    report = observed.reports.get(target.key)
-    pod = _pod_of(seen, observed)
-    if report is None and not (pod and pod.started_at is None):
-        report = inherit(seen.instance.status, pod.started_at if pod else None)
-    return report
-
-
-def _speaker(seen: SeenInstance, observed: Observed) -> Speaker | None:
-    report = _report_of(seen, observed)
-    if report is None or report.space is None:
-        return None
-    spec, pod = seen.instance.spec, _pod_of(seen, observed)
+    instance = one.seen.instance
     return Speaker(
-        instance=seen.instance.metadata.name,
-        models=tuple(m for e in spec.endpoints if e.role == "embedding" for m in e.models),
-        space=report.space,
-        source=pod.embedding_source if pod is not None else "",
-        is_ready=is_true(seen.instance.status.conditions, names.READY),
+        instance=instance.metadata.name,
+        models=tuple(m for e in instance.spec.endpoints if e.role == "embedding" for m in e.models),
+        space=one.report.space,
+        source=one.pod.embedding_source if one.pod is not None else "",
+        is_ready=is_true(instance.status.conditions, names.READY),
     )
 
 
 def _probed(report: Report | None) -> Probed | None:
     return Probed(report.verdict, report.message, report.was_ready) if report else None
-
-
-def _pod_of(seen: SeenInstance, observed: Observed) -> PodFacts | None:
-    return next((pod for pod in observed.pods if pod.uid == seen.pod_uid), None)
 
 
 def _is_up(pod: PodFacts, endpoints: Sequence[Endpoint]) -> bool:

@@ -9,6 +9,7 @@ from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import DEPLOYMENTS, Object
 from sagepool_operator import downloads
 from sagepool_operator.conditions import Elsewhere, GroupFacts, PoolFacts, judge_cloud, judge_fit
+from sagepool_operator.downloads import DownloadFacts
 from sagepool_operator.instance_conditions import (
     Judgement,
 )
@@ -47,6 +48,7 @@ def pool_facts(
     pool: InferencePool,
     observed: Observed,
     judged: Sequence[JudgedInstance],
+    fetched: Sequence[DownloadFacts],
     taken: Sequence[str],
     desired: Mapping[str, int],
 ) -> PoolFacts:
@@ -68,7 +70,7 @@ def pool_facts(
         provider=_provider(pool),
         cloud=_judge_cloud(pool, observed.provider),
         fit=_judge_fit(pool, observed),
-        caching=downloads.judge_caching(pool, observed),
+        caching=downloads.judge_caching(pool, observed, fetched),
         unmapped=tuple(dict.fromkeys(_unmapped(pool))),
         taken=tuple(taken),
         refused=observed.refused,

@@ -49,11 +49,12 @@ from sagepool_operator.builders import (
     podspec,
     router,
 )
-from sagepool_operator.caching import downloads_of, folder_of, made_claim_of, pruning_of
+from sagepool_operator.caching import downloads_of, made_claim_of, places_of, pruning_of
 from sagepool_operator.config import Images
 from sagepool_operator.drift import has_drifted, seal
 from sagepool_operator.engines.catalog import build_engine
-from sagepool_operator.plan import AdapterTarget, Apply, ApplyStatus, ChildKey, Delete, Plan, Target
+from sagepool_operator.instance_judging import Examined
+from sagepool_operator.plan import AdapterTarget, Apply, ApplyStatus, ChildKey, Delete, Plan
 from sagepool_operator.routability import gate
 from sagepool_operator.router_pods import RouterPod, ready_routers, running_routers
 from sagepool_operator.sizing import models_to_size
@@ -69,8 +70,9 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     pool = observed.pool
     if pool is not None and pool.metadata.deletion_timestamp is not None:
         return Plan()  # what it owns is garbage-collected
-    spaces = instance_judging.find_spaces(observed)
-    judged = instance_judging.judge_instances(observed, spaces, now)
+    examined = instance_judging.examine(observed)
+    spaces = instance_judging.find_spaces(observed, examined)
+    judged = instance_judging.judge_instances(observed, examined, spaces, now)
     if pool is None:
         return Plan(statuses=instances.plan_statuses(observed, judged))
     replicas = _replicas(pool, observed)
@@ -79,9 +81,10 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
     children = _sort_children(pool, wanted, observed, replicas, {prunes} if prunes else set())
     taken = (*children.taken, *instances.find_taken(pool, observed))
     desired = {group: found.count for group, found in replicas.items()}
-    facts = judging.pool_facts(pool, observed, judged, taken, desired)
+    fetched = downloads.judge_downloads(pool, observed)
+    facts = judging.pool_facts(pool, observed, judged, fetched, taken, desired)
     facts = replace(facts, adapters=adapters.judge_pool(pool, judged))
-    cached = downloads.model_caches(pool, downloads.judge_downloads(pool, observed))
+    cached = downloads.model_caches(pool, fetched)
     status = pool_status(pool, facts, router.endpoint(pool), judged, spaces, cached, now)
     statuses = instances.plan_statuses(observed, judged)
     if differs(pool.status, status):
@@ -98,8 +101,8 @@ def plan(observed: Observed, now: datetime, images: Images) -> Plan:
         deletes=children.deletes,
         statuses=statuses,
         gates=tuple(_gates(observed, judged, now)),
-        targets=tuple(_targets(observed)),
-        adapters=tuple(_adapter_targets(observed, judged)),
+        targets=tuple(one.target for one in examined if one.target is not None),
+        adapters=tuple(_adapter_targets(pool, examined, judged)),
         routers=_routers_to_ask(observed, judged),
         downloads=tuple(downloads.progress_targets(observed)),
         provider=judging.provider_to_ask(pool),
@@ -170,7 +173,7 @@ def _templates(
             live = observed.children.get(_deployment_of(pool, group))
             template = recorded.recall(live, recorded.group_digest(pool, group))
         if template is None:
-            engine = build_engine(group, images, folder_of(pool, group))
+            engine = build_engine(group, images, places_of(pool, group)[0].folder)
             template = podspec.build_template(pool, group, engine, images)
         templates[group.name] = template
     return templates
@@ -325,24 +328,15 @@ def _look_again_s(
     return min((*waits, _TAKEN_RECHECK_S) if taken else waits, default=None)
 
 
-def _targets(observed: Observed) -> Iterator[Target]:
-    for seen in observed.instances:
-        target = instance_judging.target_of(seen, observed)
-        if target is not None:
-            yield target
-
-
 def _adapter_targets(
-    observed: Observed, judged: Sequence[JudgedInstance]
+    pool: InferencePool, examined: Sequence[Examined], judged: Sequence[JudgedInstance]
 ) -> Iterator[AdapterTarget]:
     """Engines that answer and take adapters."""
-    pods = {pod.uid: pod for pod in observed.pods}
-    for seen, one in zip(observed.instances, judged, strict=True):
-        pod = pods.get(seen.pod_uid)
-        if pod is None or not pod.takes_adapters or not one.verdict.engine.is_true:
+    for one, verdict in zip(examined, (j.verdict for j in judged), strict=True):
+        pod, engine = one.pod, one.target
+        if pod is None or engine is None or not pod.takes_adapters or not verdict.engine.is_true:
             continue
-        engine = instance_judging.target_of(seen, observed)
-        target = adapters.target_of(observed.pool, pod, engine) if engine is not None else None
+        target = adapters.target_of(pool, pod, engine)
         if target is not None:
             yield target
 

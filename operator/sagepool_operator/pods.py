@@ -8,7 +8,7 @@ from typing import Any
 from sagepool_crds import names
 from sagepool_crds.pod_template import WAIT_CONTAINER
 from sagepool_kube.api import Object
-from sagepool_operator.builders.cache import folder_of_pod
+from sagepool_operator.builders.cache import folders_of_pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ class PodFacts:
     has_gate: bool = False
     """It is not ready before its routable gate is opened."""
     is_gate_open: bool = False
-    model_folder: str = ""
-    """Below the cache, of the model that it loads; empty when none of the cache."""
+    model_folders: frozenset[str] = frozenset()
+    """Below the cache, of the models that it fetches or loads; none when none of the cache."""
     awaits_model: bool = False
-    """It waits until its model is in the cache."""
+    """It waits until its models are in the cache."""
     blocked_by: str = ""
     """The init container that the main one waits for and that does not run; `waiting`, `last_exit`
     and `restarts` are then its. Empty when there is none."""
@@ -115,7 +115,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         is_ready=_is_true(conditions, "Ready"),
         has_gate=_has_gate(pod),
         is_gate_open=_is_true(conditions, names.ROUTABLE_GATE),
-        model_folder=folder_of_pod(pod.get("spec") or {}),
+        model_folders=folders_of_pod(pod.get("spec") or {}),
         awaits_model=_awaits_model(status),
         blocked_by=str(blocking["name"]) if blocking else "",
     )

@@ -12,6 +12,7 @@ the former set is deleted, and what needs the model waits until nothing of that 
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from sagepool_crds import names
@@ -49,12 +50,14 @@ def plan_pruning(
 
 
 def is_in_the_way(observed: Observed, kind: Kind, wanted: Object) -> bool:
-    """Whether an object has to wait, since its model may be removed under it."""
-    folder = cache.folder_of_pod(_template(wanted)) if kind in (JOBS, DEPLOYMENTS) else ""
+    """Whether an object has to wait, since a model of its may be removed under it."""
+    if kind not in (JOBS, DEPLOYMENTS):
+        return False
+    folders = cache.folders_of_pod(_template(wanted))
     jobs = (job for key, job in observed.children.items() if key.kind == JOBS)
-    return bool(folder) and any(
+    return any(
         (kept := cache.kept_by(job)) is not None
-        and folder not in kept
+        and not folders <= kept
         and not cache.is_finished(job)
         for job in jobs
     )
@@ -85,9 +88,9 @@ def _has_fetched(pool: InferencePool, observed: Observed) -> bool:
 
 def _used(observed: Observed) -> set[str]:
     """Folders that pods load from, or that a Deployment may make pods for."""
-    pods = {pod.model_folder for pod in observed.pods if not pod.failure}
+    pods = (pod.model_folders for pod in observed.pods if not pod.failure)
     deployments = (obj for key, obj in observed.children.items() if key.kind == DEPLOYMENTS)
-    return (pods | {cache.folder_of_pod(_template(one)) for one in deployments}) - {""}
+    return {*chain(*pods), *chain(*(cache.folders_of_pod(_template(one)) for one in deployments))}
 
 
 def _tell(pool: InferencePool, observed: Observed, job: Object) -> Iterator[Apply]:

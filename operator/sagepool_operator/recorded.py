@@ -14,7 +14,7 @@ from typing import Any, Final
 from sagepool_crds import names
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import Object
-from sagepool_operator.caching import cache_of, claim_of, download_of
+from sagepool_operator.caching import cache_of, claim_of, places_of
 from sagepool_operator.drift import digest
 
 GROUP_ANNOTATION: Final = "sagepool.dev/group-digest"
@@ -25,9 +25,9 @@ _NOT_OF_THE_POD: Final[Mapping[str, bool | set[str]]] = {
     "scaling": True,
     "max_concurrency": True,
     "adapters": True,  # they come and go while engines run
-    # The router resolves the first; only the download has the second.
+    # Of both models the router resolves the first; only the download has the second.
     "model": {"aliases", "credentials_secret"},
-    "embedding_model": {"aliases"},
+    "embedding_model": {"aliases", "credentials_secret"},
     "gpu": {"price_per_hour", "memory"},
     "rollout": {"max_surge", "max_unavailable"},
 }
@@ -51,9 +51,9 @@ def group_digest(pool: InferencePool, group: Group) -> str:
 
 
 def _cache(pool: InferencePool, group: Group) -> dict[str, Any]:
-    """Where the group's pods find their model, if not on the hub."""
+    """Where the group's pods find a model that is fetched for them."""
     cache = cache_of(pool)
-    if cache is None or download_of(pool, group) is None:
+    if cache is None or not any(place.download for place in places_of(pool, group)):
         return {}
     return {"cache": [cache.type, claim_of(pool) or cache.path]}
 

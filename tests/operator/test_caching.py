@@ -17,7 +17,7 @@ from sagepool_kube.api import (
     PERSISTENT_VOLUME_CLAIMS,
     POOLS,
 )
-from sagepool_operator.caching import download_of, folder_of
+from sagepool_operator.caching import places_of
 from sagepool_operator.recorded import group_digest
 from sagepool_operator.reports import ProgressReport
 
@@ -164,7 +164,7 @@ class TestEngines:
         template = world.deployment("rag-chat")["spec"]["template"]["spec"]
         engine = template["containers"][0]
         pool = world.pool
-        folder = folder_of(pool, pool.spec.groups[0])
+        folder = places_of(pool, pool.spec.groups[0])[0].folder
         assert engine["args"][0] == folder
         assert folder.startswith("/models/Qwen--Qwen2.5-7B-Instruct--")
         assert "--served-model-name=qwen" in engine["args"]
@@ -196,7 +196,7 @@ class TestEngines:
         await world.settle()
         args = world.deployment("rag-embed")["spec"]["template"]["spec"]["containers"][0]["args"]
         pool = world.pool
-        assert f"--model-id={folder_of(pool, pool.spec.groups[0])}" in args
+        assert f"--model-id={places_of(pool, pool.spec.groups[0])[0].folder}" in args
 
     async def test_the_time_of_a_download_is_no_sign_of_a_rollout_that_is_stuck(
         self, world: World
@@ -235,7 +235,7 @@ class TestEngines:
                 "spec": {"groups": [chat()], "cache": CLAIM},
             }
         )
-        download = download_of(pool, pool.spec.groups[0])
+        download = places_of(pool, pool.spec.groups[0])[0].download
         assert download is not None
         assert download.folder == "Qwen--Qwen2.5-7B-Instruct--4c06c58d24"
         assert download.name == "rag-model-a183d38994"

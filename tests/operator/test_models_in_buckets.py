@@ -10,7 +10,7 @@ from operator_world import World
 from sagepool_crds import names
 from sagepool_crds.pool import InferencePool
 from sagepool_kube.api import JOBS
-from sagepool_operator.caching import download_of
+from sagepool_operator.caching import places_of
 from sagepool_operator.recorded import group_digest
 
 Json = dict[str, Any]
@@ -92,7 +92,7 @@ def test_another_secret_is_another_job_and_no_other_pods() -> None:
 
     one, two = pool("one"), pool("two")
     digests = [group_digest(p, p.spec.groups[0]) for p in (one, two)]
-    downloads = [download_of(p, p.spec.groups[0]) for p in (one, two)]
+    downloads = [places_of(p, p.spec.groups[0])[0].download for p in (one, two)]
     assert digests[0] == digests[1]
     assert downloads[0] is not None
     assert downloads[1] is not None

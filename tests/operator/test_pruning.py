@@ -10,7 +10,7 @@ from operator_jobs import end_pod, fail_download, finish, start_download
 from operator_world import KEY, World, start_deleting
 from sagepool_crds import names
 from sagepool_kube.api import DEPLOYMENTS, EVENTS, JOBS, PODS
-from sagepool_operator.caching import folder_of
+from sagepool_operator.caching import places_of
 
 Json = dict[str, Any]
 CACHE = {"type": "pvc", "claimName": "models", "reclaimPolicy": "Delete"}
@@ -51,7 +51,7 @@ def kept(job: Json) -> list[str]:
 
 def folder(world: World, group: int = 0) -> str:
     pool = world.pool
-    return folder_of(pool, pool.spec.groups[group]).removeprefix("/models/")
+    return places_of(pool, pool.spec.groups[group])[0].path
 
 
 async def fetched(world: World, *groups: Json, **fields: Any) -> None:

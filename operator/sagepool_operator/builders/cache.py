@@ -1,6 +1,6 @@
 """What a pool's cache is made of: claim, Jobs that fetch or remove, what engine pods have of it."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sagepool_crds import names
@@ -10,12 +10,13 @@ from sagepool_kube.api import JOBS, PERSISTENT_VOLUME_CLAIMS, Object
 from sagepool_operator.builders import identity, podpatch, registry, security
 from sagepool_operator.caching import (
     MOUNT,
-    ClaimFolder,
     Download,
+    Place,
     Pruning,
+    Volume,
     cache_of,
     claim_of,
-    download_of,
+    places_of,
 )
 from sagepool_operator.config import Images
 
@@ -101,55 +102,51 @@ def _job(
                     "restartPolicy": "OnFailure",
                     "securityContext": security.restricted_pod(),
                     "containers": [container],
-                    "volumes": [build_volume(pool), {"name": "tmp", "emptyDir": {}}],
+                    "volumes": [_cache_volume(pool, _VOLUME), {"name": "tmp", "emptyDir": {}}],
                 },
             },
         },
     )
 
 
-def build_volume(pool: InferencePool) -> dict[str, Any]:
-    """The cache as a volume of a pod."""
-    claim = claim_of(pool)
-    if claim:
-        return {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
-    cache = pool.spec.cache
-    path = cache.path if cache is not None else None
-    # A folder that the kubelet makes would belong to root, and hide that the share is not mounted.
-    return {"name": _VOLUME, "hostPath": {"path": path, "type": "Directory"}}
+def build_volume(pool: InferencePool, volume: Volume) -> dict[str, Any]:
+    """A volume with models, of a pod that serves them."""
+    if not volume.claim:
+        return _cache_volume(pool, volume.name)
+    source = {"claimName": volume.claim, "readOnly": True}
+    return {"name": volume.name, "persistentVolumeClaim": source}
 
 
-def build_claim_volume(lies: ClaimFolder) -> dict[str, Any]:
-    """A claim with a model on it, as a volume of a pod that serves it."""
-    source = {"claimName": lies.claim, "readOnly": True}
-    return {"name": _VOLUME, "persistentVolumeClaim": source}
+def build_mount(volume: Volume) -> dict[str, Any]:
+    """The volume in a container that only reads it."""
+    return {"name": volume.name, "mountPath": volume.mount, "readOnly": True}
 
 
-def build_mount() -> dict[str, Any]:
-    """The volume with models in a container that only reads it."""
-    return {"name": _VOLUME, "mountPath": MOUNT, "readOnly": True}
+def build_wait(pool: InferencePool, places: Sequence[Place], images: Images) -> dict[str, Any]:
+    """The init container that keeps an engine from starting before its models are there.
 
-
-def build_wait(pool: InferencePool, download: Download, images: Images) -> dict[str, Any]:
-    """The init container that keeps an engine from starting before its model is there."""
+    `places` are those whose models are fetched into the cache, one at least.
+    """
+    folders = [place.path for place in places]
+    volume = next(place.volume for place in places if place.volume is not None)
     return {
         "name": WAIT_CONTAINER,
         "image": images.own,
         "imagePullPolicy": images.pull_policy,
         "command": [_PROGRAM, "wait"],
-        "args": [*_place(pool, download), f"--wait-seconds={WAIT_LIMIT_S}"],
+        "args": [*_place(pool, folders), f"--wait-seconds={WAIT_LIMIT_S}"],
         "resources": {
             "requests": {"cpu": "5m", "memory": "64Mi"},
             "limits": {"memory": "256Mi"},
         },
         "securityContext": {**security.restricted_container(), **security.own_user()},
-        "volumeMounts": [build_mount()],
+        "volumeMounts": [{"name": volume.name, "mountPath": MOUNT, "readOnly": True}],
     }
 
 
-def folder_of_pod(spec: Mapping[str, Any]) -> str:
-    """The model's folder that a pod fetches, or waits for; empty when it does neither."""
-    return next(iter(_values(spec, _FOLDER)), "")
+def folders_of_pod(spec: Mapping[str, Any]) -> frozenset[str]:
+    """The folders of models that a pod fetches, or waits for; none when it does neither."""
+    return frozenset(_values(spec, _FOLDER))
 
 
 def kept_by(job: Object) -> frozenset[str] | None:
@@ -176,6 +173,16 @@ def _what_may_keep_it(job: Object) -> list[Any]:
     return [spec["containers"][0]["image"], *(spec.get(field) or None for field in _PLACEMENT)]
 
 
+def _cache_volume(pool: InferencePool, name: str) -> dict[str, Any]:
+    claim = claim_of(pool)
+    if claim:
+        return {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+    cache = pool.spec.cache
+    path = cache.path if cache is not None else None
+    # A folder that the kubelet makes would belong to root, and hide that the share is not mounted.
+    return {"name": name, "hostPath": {"path": path, "type": "Directory"}}
+
+
 def _values(spec: Mapping[str, Any], flag: str) -> list[str]:
     """What a flag of ours is given in a pod."""
     containers = [*spec.get("initContainers", ()), *spec.get("containers", ())]
@@ -192,8 +199,8 @@ def _placement(pool: InferencePool, folders: Collection[str]) -> dict[str, Any]:
     for group in pool.spec.groups:
         patch = (group.pod_template or {}).get("spec", {})
         chosen = {field: patch[field] for field in _PLACEMENT if field in patch}
-        download = download_of(pool, group)
-        if chosen and download is not None and download.folder in folders:
+        wanted = {place.path for place in places_of(pool, group) if place.download is not None}
+        if chosen and not wanted.isdisjoint(folders):
             affinity = chosen.pop("affinity", {})
             # Which other pods engines want to be near, or far from, is nothing to a download.
             if "nodeAffinity" in affinity:
@@ -211,7 +218,7 @@ def _fetching(pool: InferencePool, download: Download, images: Images) -> dict[s
         "args": [
             f"--uri={download.uri}",
             *((f"--revision={download.revision}",) if download.revision else ()),
-            *_place(pool, download),
+            *_place(pool, [download.folder]),
             f"--port={PORT}",
             *hub,
         ],
@@ -250,8 +257,9 @@ def _container(images: Images) -> dict[str, Any]:
     }
 
 
-def _place(pool: InferencePool, download: Download) -> list[str]:
-    return [f"--root={MOUNT}", f"{_FOLDER}{download.folder}", f"--pool={pool.metadata.uid}"]
+def _place(pool: InferencePool, folders: Sequence[str]) -> list[str]:
+    named = (f"{_FOLDER}{folder}" for folder in folders)
+    return [f"--root={MOUNT}", *named, f"--pool={pool.metadata.uid}"]
 
 
 def _token(download: Download) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from sagepool_crds import names
 from sagepool_crds.pod_template import ENGINE_CONTAINER
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_operator.builders import cache, identity, podpatch, registry, security, sidecar
-from sagepool_operator.caching import claim_folder_of, download_of
+from sagepool_operator.caching import places_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer
 
@@ -23,16 +23,14 @@ def build_template(
     """The pod template as the operator decides it today, with the group's own patch over it."""
     template = _plain_template(pool, group, engine, images)
     spec = template["spec"]
-    lies = claim_folder_of(group)
-    if lies is not None:
-        spec["containers"][0]["volumeMounts"].append(cache.build_mount())
-        spec["volumes"].append(cache.build_claim_volume(lies))
-    download = download_of(pool, group)
-    if download is not None:
+    places = places_of(pool, group)
+    for volume in dict.fromkeys(place.volume for place in places if place.volume is not None):
+        spec["containers"][0]["volumeMounts"].append(cache.build_mount(volume))
+        spec["volumes"].append(cache.build_volume(pool, volume))
+    fetched = [place for place in places if place.download is not None]
+    if fetched:
         # First: there is nothing for the sidecar to stand beside before.
-        spec["initContainers"].insert(0, cache.build_wait(pool, download, images))
-        spec["containers"][0]["volumeMounts"].append(cache.build_mount())
-        spec["volumes"].append(cache.build_volume(pool))
+        spec["initContainers"].insert(0, cache.build_wait(pool, fetched, images))
     return podpatch.merge(template, group.pod_template or {})
 
 
