@@ -1,16 +1,14 @@
-"""Keeps one process running: port, start, health, end, start again."""
+"""One process: its port, start, health and end."""
 
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 import httpx
 
 from sagepool.laptop import ports
-from sagepool.laptop.backoff import Backoff
 from sagepool.laptop.child import Child, start_child
 from sagepool.laptop.launch import PORT, PartLaunch
 from sagepool.laptop.logfile import LogFile
@@ -32,7 +30,6 @@ class Keeper:
         on_change: called when its record has changed.
         on_move: called when its port has changed, before the process starts.
         taken: ports that others of the launch have.
-        clock: seconds, monotonic.
         sleep: waits that many seconds.
         stop_s: seconds from SIGTERM to SIGKILL.
     """
@@ -46,23 +43,24 @@ class Keeper:
         on_change: Callable[[], None],
         on_move: Callable[[], None],
         taken: Callable[[], set[int]],
-        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         stop_s: float = STOP_S,
     ) -> None:
         self.part = part
         self.is_stable = asyncio.Event()
         """Set once it has been ready."""
-        self.backoff = Backoff()
+        self.is_ready = asyncio.Event()
+        """Set while the present process has been ready."""
         self._log = log
         self._client = client
         self._on_change = on_change
         self._on_move = on_move
         self._taken = taken
-        self._clock = clock
         self._sleep = sleep
         self._stop_s = stop_s
         self._child: Child | None = None
+        self._starting = asyncio.Lock()
+        """Held while there is no telling yet whether there is a process to end."""
         self._claim = ports.PortClaim(part.port) if part.port else ports.claim_port(taken())
         self.record = PartRecord(
             name=part.name,
@@ -72,6 +70,7 @@ class Keeper:
             models=part.models,
             url=self.url,
             phase="waiting",
+            instance=(part.unit or part.name) if part.roles else "",
         )
 
     @property
@@ -84,47 +83,17 @@ class Keeper:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def run(self, predecessors: "Sequence[Keeper]" = ()) -> None:
-        """Keep it running until cancelled; it starts when its predecessors have been ready."""
-        for predecessor in predecessors:
-            self._say("waiting", f"{predecessor.part.name} loads on the same GPU first")
-            await predecessor.is_stable.wait()
-        while True:
-            self._move_from_busy_port()
-            began = self._clock()
-            why = await self._run_once()
-            delay_s = self.backoff.next_delay_s(self._clock() - began)
-            self.record.process = None
-            self.record.restarts += 1
-            self._say("waiting", f"{why}; it starts again in {delay_s:g} s")
-            await self._sleep(delay_s)
-
-    async def stop(self) -> None:
-        """SIGTERM, SIGKILL ten seconds later; nothing of its session is left."""
-        child, known = self._child, self.record.process
-        if child is not None and child.code is None:
-            self._say("stopping", "")
-            child.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(self._stop_s):
-                    await child.wait()
-            except TimeoutError:
-                child.send_signal(signal.SIGKILL)
-                await child.wait()
-        await _sweep(known)
-        if child is not None:
-            await child.finish()
-        self._claim.release()
-        self._log.close()
-
-    async def _run_once(self) -> str:
+    async def run(self) -> str:
         """From the start to the end of one process; returns why it ended."""
+        self._move_from_busy_port()
+        self.is_ready.clear()
         try:
-            child = self._child = await self._start()
+            async with self._starting:
+                child = self._child = await self._start()
         except OSError as error:
             return f"{self.part.command[0]} cannot be started: {error.strerror or error}"
         self.record.process = identify(child.pid)
-        self._say("starting", "")
+        self.say("starting", "")
         watching = asyncio.create_task(self._watch_health())
         try:
             code = await child.wait()
@@ -138,6 +107,42 @@ class Keeper:
         last = self._log.last_line()
         return f"it ended with {how}" + (f": {last[:300]}" if last else "")
 
+    def rest(self, why: str) -> None:
+        """Its process has ended, and another one will be started."""
+        self.record.process = None
+        self.record.restarts += 1
+        self.say("waiting", why)
+
+    async def end(self) -> None:
+        """SIGTERM, SIGKILL ten seconds later."""
+        async with self._starting:
+            child = self._child
+        if child is None or child.code is not None:
+            return
+        self.say("stopping", "")
+        child.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self._stop_s):
+                await child.wait()
+        except TimeoutError:
+            child.send_signal(signal.SIGKILL)
+            await child.wait()
+
+    async def stop(self) -> None:
+        """End it for good; nothing of its session is left."""
+        await self.end()
+        await _sweep(self.record.process)
+        if self._child is not None:
+            await self._child.finish()
+        self._claim.release()
+        self._log.close()
+
+    def say(self, phase: Phase, message: str) -> None:
+        """Record how it is."""
+        if (phase, message) != (self.record.phase, self.record.message):
+            self.record.phase, self.record.message = phase, message
+            self._on_change()
+
     async def _start(self) -> Child:
         command = [word.replace(PORT, str(self.port)) for word in self.part.command]
         return await start_child(command, {**os.environ, **self.part.environment}, self._log.write)
@@ -150,13 +155,14 @@ class Keeper:
             problem = await self._ask(url)
             if not problem and self.record.phase != "ready" and not self._listens(port):
                 problem = f"another program answers on port {port}"
-                self._say(self.record.phase, problem)
+                self.say(self.record.phase, problem)
             failures = failures + 1 if problem else 0
             if not problem:
                 self.is_stable.set()
-                self._say("ready", "")
+                self.is_ready.set()
+                self.say("ready", "")
             elif self.record.phase == "ready" and failures >= _FAILURES_TO_BROKEN:
-                self._say("broken", problem)
+                self.say("broken", problem)
             settled = self.record.phase == "ready" and not failures
             await self._sleep(_READY_POLL_S if settled else _STARTING_POLL_S)
 
@@ -178,11 +184,6 @@ class Keeper:
             self._claim = ports.claim_port(self._taken())
             self.record.url = self.url
             self._on_move()
-
-    def _say(self, phase: Phase, message: str) -> None:
-        if (phase, message) != (self.record.phase, self.record.message):
-            self.record.phase, self.record.message = phase, message
-            self._on_change()
 
 
 async def _sweep(leader: ProcessId | None) -> None:

@@ -31,7 +31,13 @@ class PartLaunch(msgspec.Struct):
     """The parts that must be ready first: two engines that load on one GPU at a time do not measure
     its free memory right."""
     instance: dict[str, Any] | None = None
-    """The InferenceInstance that the router finds it by; its addresses are filled in."""
+    """The InferenceInstance that the router finds it by, of its name; its addresses are filled
+    in."""
+    unit: str = ""
+    """The part that it starts after and ends with, the first one of a unit; empty: itself. It is an
+    endpoint of that part's instance."""
+    roles: list[str] = []
+    """Those of the endpoints that it answers."""
 
 
 class Launch(msgspec.Struct):

@@ -27,6 +27,8 @@ class PartRecord(msgspec.Struct):
     models: list[str]
     url: str
     phase: Phase
+    instance: str = ""
+    """The name by which the router knows it, with others of its unit; empty for who is none."""
     process: ProcessId | None = None
     restarts: int = 0
     message: str = ""

@@ -72,7 +72,9 @@ def read_status(place: Place, *, now: float | None = None) -> Status | None:
         file=record.file,
         since_s=round((time.time() if now is None else now) - record.started_at, 1),
         message=_message(record, was_killed=was_killed),
-        parts=[_part(part, loads.get(part.name, [])) for part in record.parts] if running else [],
+        parts=[_part(part, loads.get(part.instance, [])) for part in record.parts]
+        if running
+        else [],
     )
 
 
@@ -97,6 +99,8 @@ def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
         restarts=part.restarts,
         message=part.message,
     )
+    # Its instance may have another process for another role.
+    backends = [backend for backend in backends if backend["url"] == part.url]
     if backends:
         status.in_flight = sum(backend["in_flight"] for backend in backends)
         status.capacity = sum(backend["capacity"] for backend in backends)

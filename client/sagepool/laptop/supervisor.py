@@ -27,6 +27,7 @@ from sagepool.laptop.launch import Launch
 from sagepool.laptop.logfile import LogFile
 from sagepool.laptop.process import ProcessId, identify, is_alive
 from sagepool.laptop.record import Outcome, Record, write_file, write_record
+from sagepool.laptop.unit import Unit
 
 _ENDS_TO_FAILED: Final = 3
 """A process that ends so often before it was ever ready will not do better."""
@@ -88,6 +89,11 @@ class Supervisor:
             )
         self._elsewhere = elsewhere.awaited(launch.documents)
         self._record.parts = [*(keeper.record for keeper in self._keepers), *self._elsewhere]
+        self._units = [
+            Unit([k for k in self._keepers if first.name in (k.part.name, k.part.unit)])
+            for first in launch.parts
+            if not first.unit
+        ]
 
     def _taken_ports(self) -> set[int]:
         fixed = {part.port or 0 for part in self._launch.parts}
@@ -104,8 +110,8 @@ class Supervisor:
         self._write_record()
         by_name = {keeper.part.name: keeper for keeper in self._keepers}
         tasks = [
-            asyncio.create_task(keeper.run([by_name[name] for name in keeper.part.after]))
-            for keeper in self._keepers
+            asyncio.create_task(unit.run([by_name[name] for name in unit.keepers[0].part.after]))
+            for unit in self._units
         ]
         tasks.append(asyncio.create_task(self._follow_readiness()))
         stopping = asyncio.create_task(self._stop.wait())
@@ -158,8 +164,8 @@ class Supervisor:
         if table is None:
             return False
         known = {(m.name, url) for m in table.values() if m.routable for url in m.urls}
-        engines = {(k.part.name, k.url) for k in self._keepers if k.part.kind == "engine"}
-        return engines <= known and self._all_ready()
+        engines = {(k.record.instance, k.url) for k in self._keepers if k.part.kind == "engine"}
+        return engines <= known and self._all_ready()  # one may have ended meanwhile
 
     def _all_ready(self) -> bool:
         return all(part.phase == "ready" for part in self._record.parts)
@@ -173,10 +179,10 @@ class Supervisor:
         self._write_record()
 
     def _give_up_if_hopeless(self) -> None:
-        for keeper in self._keepers:
-            if keeper.backoff.ends_ever >= _ENDS_TO_FAILED and not keeper.is_stable.is_set():
-                why = keeper.record.message.partition("; it starts again")[0]
-                name = keeper.part.name
+        for unit in self._units:
+            if unit.backoff.ends_ever >= _ENDS_TO_FAILED and not unit.is_stable:
+                why = unit.culprit.record.message.partition("; it starts again")[0]
+                name = unit.culprit.part.name
                 self._failure = (
                     f"{name} did not start: {why} (its log: {self._place.logs / name}.log)"
                 )
@@ -196,11 +202,12 @@ class Supervisor:
         if not self._launch.documents:
             return
         documents = list(self._launch.documents)
-        for keeper in self._keepers:
-            if keeper.part.instance is not None:
-                instance = json.loads(json.dumps(keeper.part.instance))
+        for unit in self._units:
+            instance = json.loads(json.dumps(unit.keepers[0].part.instance))
+            if instance is not None:
+                urls = {role: keeper.url for keeper in unit.keepers for role in keeper.part.roles}
                 for endpoint in instance["spec"]["endpoints"]:
-                    endpoint["url"] = keeper.url
+                    endpoint["url"] = urls[endpoint["role"]]
                 documents.append(instance)
         text = "\n---\n".join(json.dumps(document, indent=1) for document in documents)
         try:
