@@ -48,17 +48,15 @@ class Executor:
         done.
 
         Raises:
+            Terminating: the pool's namespace is being deleted; nothing more was tried.
             Unavailable: the API server cannot be reached.
         """
         parts: list[_Write] = [apply for apply in plan.applies if apply.kind != INSTANCES]
         engines: list[_Write] = [apply for apply in plan.applies if apply.kind == INSTANCES]
         refused: list[str] = []
-        try:
-            for write in (*parts, *plan.deletes):
-                await self._try(refused, write)
-            await self._together(partial(self._try, refused), [*engines, *plan.gates])
-        except Terminating:
-            pass  # all that there is goes with its namespace, the pool too
+        for write in (*parts, *plan.deletes):
+            await self._try(refused, write)
+        await self._together(partial(self._try, refused), [*engines, *plan.gates])
         return tuple(refused)
 
     async def report(self, plan: Plan) -> None:

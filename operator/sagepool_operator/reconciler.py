@@ -1,12 +1,15 @@
 """One reconcile: observe, plan, carry out, report."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from sagepool_crds.meta import PoolKey
+from sagepool_crds.pool import InferencePool
 from sagepool_kube.api import ObjectApi
+from sagepool_kube.errors import Terminating
 from sagepool_operator.autoscaling.decision import Decision
 from sagepool_operator.autoscaling.scene import Scene
 from sagepool_operator.config import Images
@@ -26,6 +29,8 @@ from sagepool_operator.routability.answers import Answers
 from sagepool_operator.router_pods import RouterPod
 from sagepool_operator.sizing import HubModel
 from sagepool_operator.snapshot import Cache, Findings, observe, read_pool
+
+_logger: Final = logging.getLogger(__name__)
 
 
 class Probes(Protocol):
@@ -148,7 +153,11 @@ class Probers:
 
 
 class Reconciler:
-    """Brings pools a step closer to what their specs say. Remembers nothing about them."""
+    """Brings pools a step closer to what their specs say.
+
+    Remembers nothing about them, but for those whose namespace is being deleted: there is no way
+    back from that, and nothing that could be read says it.
+    """
 
     def __init__(
         self,
@@ -166,6 +175,8 @@ class Reconciler:
         self._probers = probers
         self._images = images
         self._now = now
+        self._ending: dict[PoolKey, str] = {}
+        """The uids of pools that go with their namespace."""
 
     async def reconcile(self, key: PoolKey) -> float | None:
         """Do what a pool needs now.
@@ -178,13 +189,19 @@ class Reconciler:
             ReconcileError: it refused some of the objects; the pool's status says which.
         """
         pool = read_pool(self._cache, key)
+        if self._is_ending(key, pool):
+            return None
         is_leaving = pool is not None and pool.metadata.deletion_timestamp is not None
         wanted = child_keys(pool) if pool is not None and not is_leaving else ()
         findings = self._probers.find(key)
         observed = await observe(self._cache, self._api, key, pool, wanted, findings)
         decided = plan(observed, self._now(), self._images)
         self._probers.follow(key, decided)
-        refused = await self._executor.make(decided)
+        try:
+            refused = await self._executor.make(decided)
+        except Terminating as error:
+            self._leave(key, pool, error)
+            return None
         self._probers.scaler.follow(key, decided.scene)
         if refused:
             # The same judgement with one more fact: the status is written all the same.
@@ -193,3 +210,21 @@ class Reconciler:
         if refused:
             raise ReconcileError("; ".join(refused))
         return decided.requeue_after_s
+
+    def _is_ending(self, key: PoolKey, pool: InferencePool | None) -> bool:
+        """Whether this very pool goes with its namespace; another one of its name does not."""
+        if pool is not None and self._ending.get(key) == pool.metadata.uid:
+            return True
+        self._ending.pop(key, None)
+        return False
+
+    def _leave(self, key: PoolKey, pool: InferencePool | None, error: Terminating) -> None:
+        """Try nothing more for a pool that goes with its namespace, and ask nothing for it."""
+        if pool is not None:
+            self._ending[key] = pool.metadata.uid
+        self._probers.follow(key, Plan())
+        self._probers.scaler.follow(key, None)
+        _logger.info(
+            "the namespace is being deleted: leaving the pool to go with it",
+            extra={"pool": str(key), "error": str(error)},
+        )

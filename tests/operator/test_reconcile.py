@@ -30,7 +30,7 @@ from sagepool_kube.api import (
     SERVICES,
     Object,
 )
-from sagepool_kube.errors import Forbidden, Invalid, Terminating, Unavailable
+from sagepool_kube.errors import Forbidden, Invalid, Unavailable
 from sagepool_operator import recorded
 from sagepool_operator.config import Images
 from sagepool_operator.errors import ReconcileError
@@ -177,16 +177,6 @@ class TestOutage:
             await world.reconcile()
         await world.settle()
         assert world.condition(names.READY) == ("True", "AllReady")
-
-    async def test_namespace_that_is_being_deleted_gets_nothing_new_and_no_complaint(
-        self, settled: World
-    ) -> None:
-        settled.kube.remove(SERVICES, "default", "rag-router")
-        settled.kube.remove(DEPLOYMENTS, "default", "rag-chat")
-        settled.kube.fail_next("apply", Terminating("because it is being terminated"), SERVICES)
-        await settled.reconcile()
-        assert "rag-chat" not in settled.deployment_names()
-        assert settled.condition(names.READY)[1] != "WriteRefused"
 
 
 class TestSettledPool:
