@@ -32,6 +32,8 @@ from sagepool_cluster.settings import (
 from sagepool_cluster.waiting import wait_until
 
 _START_LIMIT_S = 120.0
+_LOAD_LIMIT_S = 900.0
+"""For images of many GB on a busy disk."""
 _FORK_LIMIT_S = 2.0
 """A component is started by a process that forks: it is not there at once under its own name."""
 
@@ -122,7 +124,7 @@ class EmbeddedProvider:
             return
         # fmt: off
         run(["ctr", "--address", self.config.containerd_socket, "--namespace", "k8s.io",
-             "images", "import", archive], timeout_s=300)
+             "images", "import", archive], timeout_s=_LOAD_LIMIT_S)
         # fmt: on
         loaded_path.write_text(json.dumps({**loaded, str(archive): version}, indent=1))
 

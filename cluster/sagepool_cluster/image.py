@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sagepool_cluster.build import locked
-from sagepool_cluster.commands import Argument, run, succeeds
+from sagepool_cluster.commands import Argument
 from sagepool_cluster.config import read_config
-from sagepool_cluster.errors import BuildFailed, CommandFailed
-from sagepool_cluster.imagebase import (
-    Bases,
-    find_podman_bases,
-    host_certificates,
-    write_pip_settings,
-)
-from sagepool_cluster.prerequisites import Host, ensure_packages, missing_packages, this_host
+from sagepool_cluster.imagebase import Bases, find_podman_bases
+from sagepool_cluster.imagebuild import build_archive, choose_tool
+from sagepool_cluster.prerequisites import Host, this_host
 from sagepool_cluster.progress import Progress
 
 REPOSITORY_ROOT = Path(__file__).parent.parent.parent
@@ -45,7 +40,6 @@ _SOURCES = (
 )
 """What the Dockerfile copies; a tag changes with it."""
 
-_BUILD_LIMIT_S = 1200.0
 _ARCHIVES_KEPT = 3
 
 
@@ -90,14 +84,12 @@ def build_image(
         return Image(reference, archive)
     with locked(folder / "build.lock", progress, "another image build"):
         if not archive.exists():
-            tool = _choose_tool(host or this_host(), progress)
+            tool = choose_tool(host or this_host(), progress)
             progress.say(f"building {reference} with {tool}")
-            part = archive.with_suffix(".part")
-            part.unlink(missing_ok=True)
-            _build(tool, root, target, reference, folder, variables, progress)
-            save: list[Argument] = [tool, "save", "--output", part, reference]
-            run(save if tool == "docker" else [*save, "--format", "docker-archive"], timeout_s=300)
-            part.rename(archive)
+            bases = _given_bases(variables)
+            if tool == "podman" and bases.runtime is None:
+                bases = find_podman_bases(folder, progress)
+            build_archive(tool, reference, root, _options(target, bases), archive, variables)
             _forget_older(folder, target)
             progress.say(f"built {reference} ({archive.stat().st_size // 1_000_000} MB)")
     return Image(reference, archive)
@@ -133,42 +125,12 @@ def _source_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _choose_tool(host: Host, progress: Progress) -> str:
-    if host.which("docker") is not None and succeeds(["docker", "version"], timeout_s=10):
-        return "docker"
-    packages = missing_packages(host, {"podman": "podman"})
-    ensure_packages(host, packages, "building the image without Docker", progress)
-    return "podman"
-
-
-def _build(
-    tool: str,
-    root: Path,
-    target: str,
-    reference: str,
-    folder: Path,
-    environ: Mapping[str, str],
-    progress: Progress,
-) -> None:
-    command: list[Argument] = [tool, "build", "--target", target, "--tag", reference]
-    bases = _given_bases(environ)
-    if tool == "podman":
-        if bases.runtime is None:
-            bases = find_podman_bases(folder, progress)
-        certificates = host_certificates(environ)
-        settings = write_pip_settings(folder / "pip.conf", certificates, environ)
-        # Seen by the build alone, not in the image: mounts leave nothing behind. Without the
-        # chroot isolation a build needs rights that a container often does not have.
-        command += ["--isolation", "chroot", "--volume", f"{settings}:/etc/pip.conf:ro"]
-        if certificates is not None:
-            command += ["--volume", f"{certificates}:{certificates}:ro"]
+def _options(target: str, bases: Bases) -> list[Argument]:
+    options: list[Argument] = ["--target", target]
     for argument, base in (("BASE", bases.runtime), ("BUILD_BASE", bases.build)):
         if base is not None:
-            command += ["--build-arg", f"{argument}={base}"]
-    try:
-        run([*command, root], environ=environ, timeout_s=_BUILD_LIMIT_S)
-    except CommandFailed as error:
-        raise BuildFailed(f"the image could not be built: {error}") from error
+            options += ["--build-arg", f"{argument}={base}"]
+    return options
 
 
 def _given_bases(environ: Mapping[str, str]) -> Bases:

@@ -39,21 +39,19 @@ _UNNEEDED = ("doc", "info", "locale", "man")
 _BOOTSTRAP_LIMIT_S = 600.0
 
 
-def find_podman_bases(cache: Path, progress: Progress) -> Bases:
+def find_podman_bases(cache: Path, progress: Progress, usual: Bases = USUAL_BASES) -> Bases:
     """Return the bases to build from.
 
-    The Dockerfile's own are used where they can be had. Else ones with the same programs are made
-    from Debian packages, once: their names carry their version.
+    The usual ones, a Dockerfile's own, are used where they can be had. Else ones with the same
+    programs are made from Debian packages, once: their names carry their version.
     """
     if _have(_LOCAL_BASES, "image", "exists"):
         return _LOCAL_BASES
-    if _have(USUAL_BASES, "image", "exists") or _have(USUAL_BASES, "pull", "--quiet"):
-        return USUAL_BASES
+    if _have(usual, "image", "exists") or _have(usual, "pull", "--quiet"):
+        return usual
     packages = missing_packages(this_host(), {"mmdebstrap": "mmdebstrap"})
-    ensure_packages(
-        this_host(), packages, f"building the image without {USUAL_BASES.runtime}", progress
-    )
-    progress.say(f"{USUAL_BASES.runtime} cannot be pulled: making a base from Debian packages")
+    ensure_packages(this_host(), packages, f"building the image without {usual.runtime}", progress)
+    progress.say(f"{usual.runtime} cannot be pulled: making a base from Debian packages")
     _make_base(cache, _LOCAL_BASES.runtime, _PACKAGES)
     _make_base(cache, _LOCAL_BASES.build, _BUILD_PACKAGES)
     return _LOCAL_BASES

@@ -60,7 +60,7 @@ class KindProvider:
     def load_image(self, archive: Path) -> None:
         """Load the images of the archive into the node."""
         name = self.config.name
-        self.run(["kind", "load", "image-archive", archive, "--name", name], timeout_s=300)
+        self.run(["kind", "load", "image-archive", archive, "--name", name], timeout_s=900)
 
     def stop_api_server(self) -> None:
         """Refuse: kind's node restarts it at once."""

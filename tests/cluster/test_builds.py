@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import stat
 import tarfile
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from cluster_fakes import Journal
 from sagepool_cluster.archive import write_program_image
 from sagepool_cluster.build import TOOLS, Builder, digest_sources, locked
-from sagepool_cluster.errors import BuildFailed
+from sagepool_cluster.errors import BuildFailed, CommandFailed
 from sagepool_cluster.golang import required_version
 from sagepool_cluster.image import build_image, digest_image_sources
+from sagepool_cluster.imagebuild import build_archive
 from sagepool_cluster.progress import Silence
 
 
@@ -140,3 +142,52 @@ def test_sources_that_were_built_are_not_built_again(repository: Path, tmp_path:
     image = build_image(Silence(), root=repository, environ=environ)
     assert image.archive == archive
     assert image.reference == f"localhost/sagepool:1.2.3-{digest}"
+
+
+TOOL = """#!/bin/sh
+echo "$@" >> "$(dirname "$0")/calls"
+[ "$1" = "$FAILS_AT" ] && echo no space left >&2 && exit 1
+[ "$1" = save ] && echo layers > "$3"
+exit 0
+"""
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Path:
+    """A docker that does nothing but note what it is asked for."""
+    path = tmp_path / "docker"
+    path.write_text(TOOL)
+    path.chmod(0o755)
+    return path
+
+
+def build_with(tool: Path, **environ: str) -> Path:
+    archive = tool.parent / "image.tar"
+    options = ["--file", tool.parent / "Dockerfile"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        build_archive(str(tool), "localhost/a:1", tool.parent / "src", options, archive, os.environ)
+    return archive
+
+
+def test_an_image_is_built_from_its_folder_and_saved_under_its_name(tool: Path) -> None:
+    archive = build_with(tool)
+    assert archive.read_text() == "layers\n"
+    build, save = (tool.parent / "calls").read_text().splitlines()
+    assert build.startswith("build --tag localhost/a:1 --file ")
+    assert build.endswith(f" {tool.parent / 'src'}")
+    assert save.startswith("save --output ")
+    assert " localhost/a:1" in save
+
+
+def test_a_build_that_fails_says_why_and_saves_nothing(tool: Path) -> None:
+    with pytest.raises(BuildFailed, match=r"could not be built: .*no space left"):
+        build_with(tool, FAILS_AT="build")
+    assert not list(tool.parent.glob("image.*"))
+
+
+def test_what_could_not_be_saved_whole_is_no_archive(tool: Path) -> None:
+    with pytest.raises(CommandFailed, match="no space left"):
+        build_with(tool, FAILS_AT="save")
+    assert not (tool.parent / "image.tar").exists()
