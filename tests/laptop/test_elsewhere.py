@@ -49,7 +49,7 @@ def test_a_start_waits_for_the_engine_elsewhere_and_says_what_keeps_it(
             started.read_until("pool rag answers")
             part = part_of(sage.status(), "chat-elsewhere")
             assert (part["phase"], part["models"], part["url"]) == ("ready", ["chat-model"], url)
-            assert part["pid"] is None
+            assert (part["pid"], part["in_flight"]) == (None, 0)
 
 
 ELSEWHERE: dict[str, Any] = {

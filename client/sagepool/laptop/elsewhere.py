@@ -84,6 +84,7 @@ def _part(name: str, spec: Mapping[str, Any]) -> PartRecord:
         engine=spec.get("engine", ""),
         models=[model for endpoint in endpoints for model in endpoint["models"]],
         url=endpoints[0]["url"],
+        instance=name,
         phase="waiting",
         message="the router has not asked it yet",
     )
