@@ -1,9 +1,11 @@
 """`sage chat` before a server that answers as it is told: what it sends, and when it shows what."""
 
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +97,21 @@ def test_a_key_that_is_not_taken_ends_the_conversation(sage: Sage) -> None:
         screen.type("first\n")
         screen.read_until("wants an API key: give one with --api-key or SAGE_UNIFIED_API_KEY")
         assert screen.process.wait(20) == 2
+
+
+def test_in_a_pipe_are_the_answers_alone(sage: Sage, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with scripted(answer("one"), answer("two")) as server:
+        command = f"{shlex.join(PROGRAM)} chat --base-url={server.url} --model=m | cat > {out}"
+        with terminal(sage, program=["/bin/bash", "-c", command]) as screen:
+            for question in ("first", "second"):
+                screen.read_until(PROMPT)
+                screen.text = ""
+                screen.type(f"{question}\n")
+            screen.read_until(PROMPT)
+            screen.type("\x04")
+            assert screen.process.wait(20) == 0
+    assert out.read_text() == "one\ntwo\n"
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -83,9 +83,9 @@ class _Conversation:
         print(_HINT, file=sys.stderr)
         while True:
             try:
-                question = input(_PROMPT).strip()
+                question = _read_question().strip()
             except EOFError:
-                print()
+                print(file=sys.stderr)
                 return
             if question == "/quit":
                 return
@@ -112,3 +112,11 @@ class _Conversation:
                 sys.stdout.flush()
         print()
         self._messages = [*asked, {"role": "assistant", "content": "".join(said)}]
+
+
+def _read_question() -> str:
+    """A line of the person's; where the answers go into a pipe, the prompt does not."""
+    if sys.stdout.isatty():
+        return input(_PROMPT)
+    print(_PROMPT, end="", file=sys.stderr, flush=True)
+    return input()
