@@ -81,3 +81,17 @@ def test_a_pipe_shows_no_bar_and_no_colour(
     for words in ("doctor", "inference --help", "nothing"):
         told = coloured.run(*words.split())
         assert "\x1b" not in told.out + told.err
+
+
+def test_an_encoding_that_lacks_a_sign_is_said(
+    sage: Sage, server: ScriptedServer, tmp_path: Path
+) -> None:
+    narrow = Sage(sage.home, {"PYTHONIOENCODING": "ascii"})
+    texts = tmp_path / "texts"
+    texts.write_text("h\u00e9llo\n")
+    ended = narrow.run("embed", str(texts), "--model=m", f"--base-url={server.url}")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        "sage: the output has signs that ascii lacks, the encoding of this locale: set "
+        "LC_ALL=C.UTF-8\n"
+    )

@@ -124,6 +124,12 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
         if isinstance(error, ConfigurationError):
             return str(error), _WRONG_USE
         return str(error), NothingFound.exit_code if isinstance(error, NotFoundError) else _FAILED
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            f"the output has signs that {error.encoding} lacks, the encoding of this locale: set "
+            "LC_ALL=C.UTF-8",
+            _FAILED,
+        )
     if isinstance(error, OSError) and error.strerror:
         what = error.filename or ("the output cannot be written" if _is_about_room(error) else "")
         return ": ".join(filter(None, (str(what), error.strerror.lower()))), _FAILED
