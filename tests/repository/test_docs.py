@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
 from sagepool_crds import names
+from sagepool_crds.admission import admit
 from sagepool_downloader.errors import DownloadError, Interrupted, StillHeld
 from sagepool_engines.probe import Verdict
 from sagepool_operator import problems
@@ -111,6 +113,27 @@ def test_every_make_target_that_is_named_exists() -> None:
     }
     assert named - targets == set()
     assert {"demo", "test"} <= named
+
+
+POOL_FILES = [
+    (document, block)
+    for document in DOCUMENTS
+    for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    if "kind: InferencePool" in block
+]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for _, block in POOL_FILES],
+    ids=[str(d.relative_to(ROOT)) for d, _ in POOL_FILES],
+)
+def test_pool_files_of_a_page_are_what_a_cluster_takes(block: str) -> None:
+    assert [admit(obj)["kind"] for obj in yaml.safe_load_all(block)]
+
+
+def test_pool_files_are_found() -> None:
+    assert {d.name for d, _ in POOL_FILES} >= {"README.md", "laptop.md", "without-a-cluster.md"}
 
 
 def _anchors(document: Path) -> set[str]:
