@@ -290,7 +290,10 @@ def test_a_pool_whose_engines_rest_runs_none(
     assert engines(launch) == {}
 
 
-def secret(home: Home, name: str, key: str, value: str = "s3cret\n") -> Path:
+SECRET = "s3cret-of-enough-length"
+
+
+def secret(home: Home, name: str, key: str, value: str = f"{SECRET}\n") -> Path:
     path = home.secrets / name / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(value)
@@ -325,8 +328,26 @@ def test_keys_of_secrets_are_read_from_files(plan: Plan, home: Home) -> None:
     assert f"--api-keys={home.secrets}/keys" in launch.parts[0].command
     assert f"--cloud-api-key-file={home.secrets}/provider/token" in launch.parts[0].command
     environment = engines(launch)["chat-0"].environment
-    assert (environment["HF_TOKEN"], environment["KEY"]) == ("s3cret", "s3cret")
-    assert "s3cret" not in str(launch.parts[0].command)
+    assert (environment["HF_TOKEN"], environment["KEY"]) == (
+        SECRET,
+        SECRET,
+    )
+    assert SECRET not in str(launch.parts[0].command)
+
+
+def test_api_keys_of_which_none_can_be_used_are_refused_before_a_start(
+    plan: Plan, home: Home
+) -> None:
+    pool = pool_object(groups=[group_object()], router={"auth": {"apiKeysSecret": "keys"}})
+    secret(home, "keys", "alice", "short")
+    with pytest.raises(WrongUse) as refused:
+        plan(pool)
+    assert str(refused.value) == (
+        f"spec.router.auth.apiKeysSecret names Secret keys, and no key in {home.secrets}/keys can "
+        "be used: alice: its secret has fewer than 16 characters: take a longer one"
+    )
+    secret(home, "keys", "bob")
+    plan(pool)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def _router(pool: InferencePool, place: Place, options: Options, secrets: Secret
 def _router_keys(pool: InferencePool, secrets: Secrets) -> Iterator[tuple[str, Path]]:
     if pool.spec.router.auth is not None:
         secret = pool.spec.router.auth.api_keys_secret
-        yield "--api-keys", secrets.directory(secret, "spec.router.auth.apiKeysSecret")
+        yield "--api-keys", secrets.api_keys(secret, "spec.router.auth.apiKeysSecret")
     cloud = pool.spec.cloud
     if cloud is not None and pool.spec.source != "local":
         reference = cloud.api_key_secret

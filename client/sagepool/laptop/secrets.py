@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sagepool.laptop.errors import WrongUse
+from sagepool_router.auth.entries import MAX_ENTRY_BYTES, read_entries
+from sagepool_router.auth.files import read_directory
 
 
 class Secrets:
@@ -27,17 +29,29 @@ class Secrets:
             )
         return path
 
-    def directory(self, name: str, wanted_by: str) -> Path:
-        """The folder of a Secret with at least one key.
+    def api_keys(self, name: str, wanted_by: str) -> Path:
+        """The folder of a Secret with API keys, of which the router can use at least one.
 
         Raises:
-            WrongUse: it is not there, or empty.
+            WrongUse: it is not there, empty, or no key of it can be used.
         """
         path = self._folder / name
         if not path.is_dir() or not any(path.iterdir()):
             raise WrongUse(
                 f"{wanted_by} names Secret {name}, which this machine does not have: write a file "
                 f"for each of its keys into {path}"
+            )
+        try:
+            found = read_directory(path, MAX_ENTRY_BYTES)
+        except OSError as error:
+            raise WrongUse(f"{path} cannot be read: {error.strerror or error}") from None
+        entries = read_entries(found.contents)
+        if not entries.accepted:
+            refused = {**found.unreadable, **entries.refused}
+            reasons = "; ".join(f"{key}: {reason}" for key, reason in sorted(refused.items()))
+            raise WrongUse(
+                f"{wanted_by} names Secret {name}, and no key in {path} can be used"
+                + (f": {reasons}" if reasons else ": write each into a file of its own")
             )
         return path
 
