@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from sagepool_operator.engines import pair, pair_health
+from sagepool_operator.programs import pair, pair_health
 
 PYTHON: Final = (sys.executable, "-I", "-S")
 ENGINE: Final = Path(__file__).parents[1] / "support" / "small_engine.py"

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Final
 
 _NAMES: Final = ("chat", "embedding")
-_LIMIT_S: Final = 4.0
+LIMIT_S: Final = 4.0
 _REQUEST: Final = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def problem_of(port: int) -> str:
     """What is wrong with the engine on that port; empty when nothing is."""
     try:
-        with socket.create_connection(("127.0.0.1", port), _LIMIT_S) as connection:
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
             connection.sendall(_REQUEST)
             # The first bytes are the status line, and come in one piece.
             words = connection.recv(64).split()

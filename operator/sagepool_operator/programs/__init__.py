@@ -1,0 +1,1 @@
+"""Programs of ours that run in engine containers, handed to them as text."""
