@@ -5,6 +5,7 @@ pool has those that its spec names, and fetches and removes them itself: they ar
 """
 
 import dataclasses
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from huggingface_hub import HFCacheInfo
 
 _WATCH_S: Final = 2.0
+_NAME: Final = re.compile(
+    r"(?!.*(?:--|\.\.|\.git$))\w(?:[\w.-]*\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII
+)
+"""As the hub's own client takes it, with its owner."""
 
 app: Final = typer.Typer(
     help="Models of this machine (your user's Hugging Face cache) and of the cluster's pools.",
@@ -167,15 +172,7 @@ async def _read_pool_models(target: Target, name: str) -> list[dict[str, Any]]:
 
 
 def _require_name(name: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-        is_name = name.count("/") == 1
-    except HFValidationError:
-        is_name = False
-    if not is_name:
+    if _NAME.fullmatch(name) is None:
         raise WrongUse(f"{name!r} is no model: write OWNER/NAME, for example Qwen/Qwen2.5-7B")
 
 
