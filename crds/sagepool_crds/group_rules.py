@@ -7,6 +7,14 @@ from sagepool_crds.markers import Rule
 NAMES: Final = "([{0}.name] + {0}.aliases)"
 """The names that a model answers to, as CEL."""
 
+MIXED_MEMORY_FRACTION: Final = 0.9
+"""Share of a GPU's memory that two processes on it take together, unless the group says another:
+what one of them takes beside torch is no part of its own share."""
+EMBEDDING_MEMORY_FRACTION: Final = 0.2
+"""How much of it the one for embeddings takes."""
+_PAIR: Final = "(self.role == 'llm_embedding' && self.engine.type == 'vllm')"
+"""Two processes in one container."""
+
 GROUP_RULES: Final = (
     Rule(
         "self.name != 'router'",
@@ -58,12 +66,6 @@ GROUP_RULES: Final = (
         field_path=".role",
     ),
     Rule(
-        "self.role != 'llm_embedding' || self.engine.type == 'simulator'",
-        "llm_embedding runs on the simulator only in this version: set engine.type to "
-        "simulator, or make a group for each of the two models",
-        field_path=".engine.type",
-    ),
-    Rule(
         f"!has(self.embeddingModel) || !sets.intersects({NAMES.format('self.model')}, "
         f"{NAMES.format('self.embeddingModel')})",
         "embeddingModel repeats a name or alias of model: give it another, so that a name "
@@ -84,6 +86,46 @@ GROUP_RULES: Final = (
         "self.engine.type == 'vllm' || !has(self.gpu) || !has(self.gpu.memory)",
         "only for vllm it is reckoned whether a model fits: remove gpu.memory",
         field_path=".gpu",
+    ),
+    Rule(
+        f"{_PAIR} || self.engine.embeddingArgs.size() == 0",
+        "only role llm_embedding on vllm has a second process: remove engine.embeddingArgs, or "
+        "write them to engine.args",
+        field_path=".engine.embeddingArgs",
+    ),
+    Rule(
+        f"{_PAIR} || !has(self.gpu) || !has(self.gpu.embeddingMemoryFraction)",
+        "only role llm_embedding on vllm shares its part of the GPU's memory out: remove "
+        "gpu.embeddingMemoryFraction",
+        field_path=".gpu.embeddingMemoryFraction",
+    ),
+    Rule(
+        f"!{_PAIR} || !has(self.gpu) || "
+        "(has(self.gpu.embeddingMemoryFraction) ? self.gpu.embeddingMemoryFraction : "
+        f"{EMBEDDING_MEMORY_FRACTION}) < "
+        f"(has(self.gpu.memoryFraction) ? self.gpu.memoryFraction : {MIXED_MEMORY_FRACTION})",
+        f"nothing of memoryFraction ({MIXED_MEMORY_FRACTION} if left out) is left for chat: lower "
+        f"embeddingMemoryFraction ({EMBEDDING_MEMORY_FRACTION} if left out), or raise "
+        "memoryFraction",
+        field_path=".gpu",
+    ),
+    Rule(
+        f"!{_PAIR} || self.engine.port < 65535",
+        "the process for embeddings listens on the port after engine.port: set it to 65534 or less",
+        field_path=".engine.port",
+    ),
+    Rule(
+        "!has(self.embeddingModel) || self.engine.type == 'simulator' || "
+        "has(self.embeddingModel.uri)",
+        "embeddingModel.uri is missing: say what the engine loads, for example "
+        "hf://BAAI/bge-small-en-v1.5",
+        field_path=".embeddingModel",
+    ),
+    Rule(
+        "!has(self.embeddingModel) || !has(self.embeddingModel.uri) || "
+        "self.embeddingModel.uri.startsWith('hf://') || !has(self.embeddingModel.tokenSecret)",
+        "only the hub asks for a token: remove embeddingModel.tokenSecret",
+        field_path=".embeddingModel",
     ),
     Rule(
         "!has(self.replicas) || !has(self.scaling)",

@@ -37,13 +37,19 @@ class Engine(ApiModel):
     args: list[Annotated[str, StringConstraints(max_length=2048)]] = Field(
         default_factory=list, max_length=64
     )
-    """Further arguments, after those that the operator gives; a flag given here wins."""
+    """Further arguments, after those that the operator gives; a flag given here wins. With role
+    llm_embedding on vllm, of the process for chat."""
+    embedding_args: list[Annotated[str, StringConstraints(max_length=2048)]] = Field(
+        default_factory=list, max_length=64
+    )
+    """The same of the process for embeddings; with role llm_embedding on vllm only."""
     env: list[EnvVar] = Field(
         default_factory=list, max_length=64, json_schema_extra=list_map("name")
     )
     """Further environment variables."""
     port: Port = 8000
-    """Port the engine listens on in its pod."""
+    """Port the engine listens on in its pod. With role llm_embedding on vllm the process for
+    embeddings listens on the next one."""
 
 
 class Gpu(ApiModel):
@@ -62,7 +68,11 @@ class Gpu(ApiModel):
     )
     """The extended resource that the device plugin offers."""
     memory_fraction: float | None = Field(default=None, gt=0, le=1)
-    """Share of the GPU's memory that vllm may take. Left out: vllm's own default."""
+    """Share of the GPU's memory that vllm may take. Left out: vllm's own default; with role
+    llm_embedding 0.9, of both processes together."""
+    embedding_memory_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """How much of the GPU's memory, out of memoryFraction, the process for embeddings takes; the
+    one for chat takes the rest. With role llm_embedding on vllm only. Left out: 0.2."""
     memory: Quantity | None = None
     """Memory of one GPU, for example 80Gi: with it the condition ModelsFit tells, before an engine
     has tried, whether vllm finds room for the model."""
@@ -85,7 +95,8 @@ class Group(ApiModel):
     model: Model
     """What it serves."""
     embedding_model: Model | None = None
-    """What a group of role llm_embedding serves besides, for embeddings."""
+    """What a group of role llm_embedding serves besides, for embeddings: on vllm by a second
+    process in the same container."""
     adapters: list[Adapter] = Field(
         default_factory=list, max_length=MOST_ADAPTERS, json_schema_extra=list_map("name")
     )
@@ -149,11 +160,25 @@ class InferencePoolSpec(ApiModel):
             ),
             Rule(
                 "(has(self.cache) && self.cache.type != 'none') || self.groups.all(g, "
-                "g.engine.type == 'simulator' || !has(g.model.uri) || "
-                "!g.model.uri.startsWith('s3://'))",
+                "g.engine.type == 'simulator' || "
+                "((!has(g.model.uri) || !g.model.uri.startsWith('s3://')) && "
+                "(!has(g.embeddingModel) || !has(g.embeddingModel.uri) || "
+                "!g.embeddingModel.uri.startsWith('s3://'))))",
                 "a model of a bucket (s3://) is fetched into the pool's cache: fill in cache, for "
                 "example type: pvc with a size",
                 field_path=".cache",
+            ),
+            Rule(
+                # A cache fetches each model with its own. Adapters come with that of `model`.
+                "(has(self.cache) && self.cache.type != 'none') || self.groups.all(g, "
+                "!has(g.embeddingModel) || !has(g.model.tokenSecret) || "
+                "!has(g.embeddingModel.tokenSecret) || "
+                "(g.model.tokenSecret.name == g.embeddingModel.tokenSecret.name && "
+                "g.model.tokenSecret.key == g.embeddingModel.tokenSecret.key))",
+                "two processes of one container have one token for the hub: name the same "
+                "tokenSecret in model and embeddingModel, or fill in cache, which fetches each "
+                "model with its own",
+                field_path=".groups",
             ),
             Rule(
                 "self.source != 'cloud' || has(self.cloud)",

@@ -224,10 +224,13 @@ def judge_fit(fits: Sequence[GroupFit]) -> Judgement | None:
         if isinstance(fit.estimate, str):
             unknown.append(f"group {fit.group}: {fit.model}: {fit.estimate}")
         elif fit.estimate.fits:
-            small.append(f"group {fit.group}: {_describe_need(fit.estimate)}")
+            small.append(f"group {fit.group}: {fit.model}: {_describe_need(fit.estimate)}")
         else:
-            advice = _advise_on_size(fit.estimate)
-            large.append(f"group {fit.group}: {_describe_need(fit.estimate)}: {advice}")
+            need, advice = (
+                _describe_need(fit.estimate),
+                _advise_on_size(fit.estimate, fit.args_field),
+            )
+            large.append(f"group {fit.group}: {fit.model}: {need}: {advice}")
     if large:
         return Judgement(False, "ModelTooLarge", "; ".join(large))
     if unknown:
@@ -244,11 +247,11 @@ def _describe_need(found: Estimate) -> str:
     )
 
 
-def _advise_on_size(found: Estimate) -> str:
+def _advise_on_size(found: Estimate, args_field: str) -> str:
     advice = "raise gpu.count, take GPUs with more memory, or a quantised or smaller model"
     if found.longest == 0:
         return advice
-    return f"{advice}; or set --max-model-len={found.longest} in engine.args, or less"
+    return f"{advice}; or set --max-model-len={found.longest} in {args_field}, or less"
 
 
 def _gib(size_bytes: int) -> str:

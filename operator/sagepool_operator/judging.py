@@ -103,8 +103,8 @@ def _judge_cloud(pool: InferencePool, report: ProviderReport | None) -> Judgemen
 def _judge_fit(pool: InferencePool, observed: Observed) -> Judgement | None:
     if any(model not in observed.configs for model in models_to_size(pool)):
         return _inherit(pool, names.MODELS_FIT)
-    sized = (size_group(group, observed.configs) for group in pool.spec.groups)
-    return judge_fit([fit for fit in sized if fit is not None])
+    fits = (fit for group in pool.spec.groups for fit in size_group(group, observed.configs))
+    return judge_fit(list(fits))
 
 
 def _inherit(pool: InferencePool, type_: str) -> Judgement | None:

@@ -173,7 +173,8 @@ def _templates(
             live = observed.children.get(_deployment_of(pool, group))
             template = recorded.recall(live, recorded.group_digest(pool, group))
         if template is None:
-            engine = build_engine(group, images, places_of(pool, group)[0].folder)
+            folders = (place.folder for place in places_of(pool, group))
+            engine = build_engine(group, images, *folders)
             template = podspec.build_template(pool, group, engine, images)
         templates[group.name] = template
     return templates

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sagepool_crds import names
-from sagepool_crds.pod_template import WAIT_CONTAINER
+from sagepool_crds.pod_template import EMBEDDING_PORT, WAIT_CONTAINER
 from sagepool_kube.api import Object
 from sagepool_operator.builders.cache import folders_of_pod
 
@@ -63,6 +63,8 @@ class PodFacts:
     """Its engine was started with room for LoRA adapters."""
     port: int = 0
     """Port that its engine listens on."""
+    embedding_port: int = 0
+    """Where a second process of it embeds; 0 where there is none."""
     failure: str = ""
     """Why the whole pod has failed (evicted, node lost); empty when it has not."""
     is_ready: bool = False
@@ -111,6 +113,7 @@ def read_pod(pod: Object, group_label: str) -> PodFacts:
         engine=annotations.get(names.ENGINE_ANNOTATION, ""),
         takes_adapters=names.LORA_ANNOTATION in annotations,
         port=_port(pod),
+        embedding_port=_port(pod, EMBEDDING_PORT),
         failure=_failure(status),
         is_ready=_is_true(conditions, "Ready"),
         has_gate=_has_gate(pod),
@@ -153,11 +156,12 @@ def _awaits_model(status: Mapping[str, Any]) -> bool:
     )
 
 
-def _port(pod: Object) -> int:
-    """The first port of the first container."""
+def _port(pod: Object, name: str = "") -> int:
+    """The port of that name of the first container, or its first one; 0 where there is none."""
     containers: Sequence[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or ({},)
     ports: Iterable[Mapping[str, Any]] = containers[0].get("ports") or ()
-    return next((int(port["containerPort"]) for port in ports), 0)
+    found = (port for port in ports if not name or port.get("name") == name)
+    return next((int(port["containerPort"]) for port in found), 0)
 
 
 def _has_gate(pod: Object) -> bool:

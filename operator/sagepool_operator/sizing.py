@@ -1,13 +1,14 @@
-"""What a group asks of its GPUs' memory, from its spec and its model's config.json. Pure."""
+"""What a group asks of its GPUs' memory, from its spec and its models' config.json. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_crds.quantity import read_quantity
 from sagepool_operator.engines.container import HUB_SCHEME
+from sagepool_operator.engines.processes import processes_of
 from sagepool_operator.fit import Estimate, Hardware, ModelConfig, estimate
 
 _LENGTH: Final = "--max-model-len"
@@ -20,6 +21,7 @@ _CHANGES_NEED: Final = frozenset(
     }
 )
 """Arguments that make the need another one than is reckoned here."""
+_ARGS_FIELDS: Final = ("engine.args", "engine.embeddingArgs")
 _UNITS: Final = {"": 1, "k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
 
 
@@ -33,31 +35,38 @@ class HubModel:
 
 @dataclass(frozen=True, slots=True)
 class GroupFit:
-    """Whether a group's model fits into its GPUs."""
+    """Whether a model of a group fits into its share of the GPUs."""
 
     group: str
     model: str
+    """Its uri."""
     estimate: Estimate | str
     """Why nothing can be said, in words, when nothing can."""
+    args_field: str = "engine.args"
+    """Where its process is given further arguments."""
 
 
 def models_to_size(pool: InferencePool) -> tuple[HubModel, ...]:
     """Models on the hub of the groups that say how much memory their GPUs have."""
-    sized = (g for g in pool.spec.groups if _memory_bytes(g) and _is_on_hub(g))
-    return tuple(dict.fromkeys(_model_of(group) for group in sized))
+    processes = (process for group in pool.spec.groups for process in processes_of(group))
+    sized = (p for p in processes if _memory_bytes(p) and _is_on_hub(p))
+    return tuple(dict.fromkeys(_model_of(process) for process in sized))
 
 
-def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> GroupFit | None:
-    """Whether a group fits; None when it does not say into what, or its model is not known."""
-    memory_bytes = _memory_bytes(group)
-    config = configs.get(_model_of(group))
-    if not _is_on_hub(group):
-        config = "the operator reads a config.json on the hub only"
-    if group.gpu is None or not memory_bytes or config is None:
-        return None
-    hardware = Hardware(group.gpu.count, memory_bytes, group.gpu.memory_fraction)
-    found = _estimate(group.engine.args, config, hardware)
-    return GroupFit(group.name, group.model.uri or "", found)
+def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> Iterator[GroupFit]:
+    """Whether each model of a group fits into the share that its process has of the GPUs.
+
+    None where the group does not say into what, and none of a model that is not known.
+    """
+    for process, field in zip(processes_of(group), _ARGS_FIELDS, strict=False):
+        memory_bytes = _memory_bytes(process)
+        config = configs.get(_model_of(process))
+        if not _is_on_hub(process):
+            config = "the operator reads a config.json on the hub only"
+        if process.gpu is not None and memory_bytes and config is not None:
+            hardware = Hardware(process.gpu.count, memory_bytes, process.gpu.memory_fraction)
+            found = _estimate(process, field, config, hardware)
+            yield GroupFit(group.name, process.model.uri or "", found, field)
 
 
 def _model_of(group: Group) -> HubModel:
@@ -74,20 +83,23 @@ def _memory_bytes(group: Group) -> int:
     return int(read_quantity(group.gpu.memory) or 0)
 
 
-def _estimate(args: Sequence[str], config: ModelConfig | str, hardware: Hardware) -> Estimate | str:
+def _estimate(
+    process: Group, field: str, config: ModelConfig | str, hardware: Hardware
+) -> Estimate | str:
     if isinstance(config, str):
         return config
+    args = process.engine.args
     names = [argument.partition("=")[0].replace("_", "-") for argument in args]
     unknown = next((name for name in names if name in _CHANGES_NEED), None)
     if unknown is not None:
-        return f"engine.args has {unknown}, whose effect is not reckoned"
+        return f"{field} has {unknown}, whose effect is not reckoned"
     if _LENGTH not in names:
         return estimate(config, hardware, None)
     place = names.index(_LENGTH)
     value = args[place].partition("=")[2] or "".join(args[place + 1 : place + 2])
     length = _read_length(value)
     if length is None:
-        return f"engine.args has {_LENGTH} {value}"
+        return f"{field} has {_LENGTH} {value}"
     return estimate(config, hardware, length)
 
 

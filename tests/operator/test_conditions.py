@@ -416,7 +416,12 @@ LONG, HEAVY = replace(ROOMY, length=131072), replace(ROOMY, weights_bytes=40 * 2
 @pytest.mark.parametrize(
     ("found", "status", "reason", "words"),
     [
-        ([ROOMY], True, "ModelsFit", "group g0: each GPU needs at least 15.5 GiB (weights 14.0"),
+        (
+            [ROOMY],
+            True,
+            "ModelsFit",
+            "group g0: hf://o/m: each GPU needs at least 15.5 GiB (weights 14.0",
+        ),
         ([ROOMY, LONG], False, "ModelTooLarge", "or set --max-model-len=45056 in engine.args"),
         ([HEAVY], False, "ModelTooLarge", "raise gpu.count"),
         (["why"], None, "FitUnknown", "group g0: hf://o/m: why"),

@@ -154,15 +154,15 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
         "groups.1.embeddingModel.name", "other", "pods", "status", *ROUTING
     ),
     "groups[].embeddingModel.aliases[]": _("groups.1.embeddingModel.aliases.0", "other", *ROUTING),
-    # Of the engines only the simulator serves a second model today.
-    "groups[].embeddingModel.revision": Refusal(
-        "groups.1.embeddingModel.revision", "main", SIMULATOR_LOADS_NOTHING
+    "groups[].embeddingModel.revision": _(
+        "groups.3.embeddingModel.revision", "next", "conditions", *CACHE, *PODS
     ),
-    "groups[].embeddingModel.tokenSecret.name": Refusal(
-        "groups.1.embeddingModel.tokenSecret", {"name": "hub", "key": "k"}, SIMULATOR_LOADS_NOTHING
+    "groups[].engine.embeddingArgs[]": _("groups.3.engine.embeddingArgs.0", "--seed=1", *PODS),
+    "groups[].embeddingModel.tokenSecret.name": _(
+        "groups.3.embeddingModel.tokenSecret.name", "other", *CACHE
     ),
-    "groups[].embeddingModel.tokenSecret.key": Refusal(
-        "groups.1.embeddingModel.tokenSecret", {"name": "hub", "key": "k"}, SIMULATOR_LOADS_NOTHING
+    "groups[].embeddingModel.tokenSecret.key": _(
+        "groups.3.embeddingModel.tokenSecret.key", "other", *CACHE
     ),
     "groups[].adapters[].name": _(
         "groups.0.adapters.0.name", "other", "adapters", "status", *ROUTING
@@ -174,6 +174,7 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
     "groups[].gpu.resourceName": _("groups.0.gpu.resourceName", "amd.com/gpu", *PODS),
     "groups[].gpu.memory": _("groups.0.gpu.memory", "12Gi", "conditions"),
     "groups[].gpu.memoryFraction": _("groups.0.gpu.memoryFraction", 0.1, "conditions", *PODS),
+    "groups[].gpu.embeddingMemoryFraction": _("groups.3.gpu.embeddingMemoryFraction", 0.1, *PODS),
     "groups[].gpu.pricePerHour": _("groups.0.gpu.pricePerHour", 1, *OF_INSTANCES),
     "groups[].replicas": _(
         "groups.0.replicas", 3, "number of pods", "status", "conditions", *OF_INSTANCES
@@ -261,7 +262,8 @@ FIELDS: Final[Mapping[str, Change | Refusal]] = {
 
 
 def pool_object() -> dict[str, Any]:
-    """The full pool, and a group whose engine has no settings that another engine lacks."""
+    """The full pool, a group whose engine has no settings that another engine lacks, and one of two
+    processes."""
     plain_group = {
         "name": "embed",
         "role": "embedding",
@@ -269,8 +271,23 @@ def pool_object() -> dict[str, Any]:
         "model": {"name": "gte", "uri": "hf://BAAI/gte"},
         "replicas": 1,
     }
+    two_processes = {
+        "name": "pair",
+        "role": "llm_embedding",
+        "engine": {"type": "vllm", "embeddingArgs": ["--max-model-len=512"]},
+        "model": {"name": "tiny", "uri": "hf://Qwen/Qwen2.5-0.5B-Instruct"},
+        "embeddingModel": {
+            "name": "bge-small",
+            "uri": "hf://BAAI/bge-small-en-v1.5",
+            "revision": "main",
+            "tokenSecret": {"name": "hub", "key": "k"},
+        },
+        "gpu": {"count": 1, "memoryFraction": 0.8, "embeddingMemoryFraction": 0.25},
+        "replicas": 1,
+    }
     pool = full_pool_object()
-    return {**pool, "spec": {**pool["spec"], "groups": [*pool["spec"]["groups"], plain_group]}}
+    groups = [*pool["spec"]["groups"], plain_group, two_processes]
+    return {**pool, "spec": {**pool["spec"], "groups": groups}}
 
 
 def schema_leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -313,7 +330,7 @@ def _sorted(value: object) -> object:
 def plain(value: object) -> str:
     """Without what only says which pod it is: its name, address and uid."""
     text = repr(_sorted(value))
-    text = re.sub(r"rag-(chat|mixed|embed|router)-[0-9a-f]{8}-\d+", r"<pod of \1>", text)
+    text = re.sub(r"rag-(chat|mixed|embed|pair|router)-[0-9a-f]{8}-\d+", r"<pod of \1>", text)
     return re.sub(r"uid-\d+|10\.1\.\d+\.\d+", "<id>", text)
 
 

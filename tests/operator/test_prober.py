@@ -137,6 +137,27 @@ async def test_endpoints_at_two_addresses_have_a_load_each(
         await prober.close()
 
 
+@pytest.mark.parametrize("leaver", [0, 1], ids=["chat", "embeddings"])
+async def test_instance_of_two_processes_is_lost_when_either_is(
+    prober: Prober, leaver: int
+) -> None:
+    engines = (StubEngine(), StubEngine(models=("e",)))
+    async with AsyncExitStack() as others, AsyncExitStack() as leaving:
+        for place, engine in enumerate(engines):
+            stack = leaving if place == leaver else others
+            await stack.enter_async_context(engine.serve())
+        wanted = mixed(*engines)
+        prober.track(KEY, [wanted])
+        await until(lambda: is_ready(prober, wanted))
+        gone = engines[leaver].url
+        await leaving.aclose()
+        await until(lambda: not is_ready(prober, wanted))
+        found = report(prober, wanted)
+        assert found is not None
+        assert gone in found.message
+        await prober.close()
+
+
 async def test_simulator_of_a_mixed_group_is_ready_for_both_models(prober: Prober) -> None:
     group = Group.model_validate(mixed_group_object())
     args = build_engine(group, IMAGES).args

@@ -7,16 +7,16 @@ from typing import Any
 import httpx
 import pytest
 
-from crd_objects import group_object
+from crd_objects import group_object, pool_object
 from operator_waiting import until
 from operator_world import KEY, FakeHub, World
 from sagepool_crds import names
 from sagepool_crds.meta import PoolKey
-from sagepool_crds.pool import Group
+from sagepool_crds.pool import Group, InferencePool
 from sagepool_kube.api import EVENTS
 from sagepool_operator.fit import Estimate, ModelConfig
 from sagepool_operator.hub import HubReader, read_config
-from sagepool_operator.sizing import HubModel, size_group
+from sagepool_operator.sizing import GroupFit, HubModel, models_to_size, size_group
 
 HUB = "https://hub.example"
 MODEL = HubModel("hf://Qwen/Qwen2.5-7B-Instruct", "v1")
@@ -31,6 +31,19 @@ CONFIG = {
     "max_position_embeddings": 32768,
     "torch_dtype": "bfloat16",
 }
+SMALL = HubModel("hf://BAAI/bge-small-en-v1.5")
+SMALL_CONFIG = ModelConfig.model_validate(
+    {
+        "architectures": ["BertModel"],
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "torch_dtype": "float32",
+    }
+)
 KNOWN = {MODEL: ModelConfig.model_validate(CONFIG)}
 GIB = 2**30
 
@@ -45,8 +58,7 @@ def group(*args: str, **gpu: Any) -> dict[str, Any]:
 
 
 def sized(*args: str, **gpu: Any) -> Estimate | str:
-    found = size_group(Group.model_validate(group(*args, **gpu)), KNOWN)
-    assert found is not None
+    (found,) = size_group(Group.model_validate(group(*args, **gpu)), KNOWN)
     return found.estimate
 
 
@@ -95,8 +107,55 @@ def test_memory_and_share_and_count_are_those_of_the_group() -> None:
 def test_group_that_does_not_say_its_memory_is_not_sized() -> None:
     plain = group()
     del plain["gpu"]["memory"]
-    assert size_group(Group.model_validate(plain), KNOWN) is None
-    assert size_group(Group.model_validate(group()), {}) is None
+    assert list(size_group(Group.model_validate(plain), KNOWN)) == []
+    assert list(size_group(Group.model_validate(group()), {})) == []
+
+
+class TestTwoModelsOnOneGpu:
+    @staticmethod
+    def sized(*embedding_args: str, **gpu: Any) -> list[GroupFit]:
+        mixed = {
+            **group("--max-model-len=8192", **gpu),
+            "role": "llm_embedding",
+            "embeddingModel": {"name": "bge", "uri": SMALL.uri},
+        }
+        mixed["engine"]["embeddingArgs"] = list(embedding_args)
+        return list(size_group(Group.model_validate(mixed), {**KNOWN, SMALL: SMALL_CONFIG}))
+
+    def test_each_is_judged_against_its_own_share(self) -> None:
+        chat, embedding = self.sized(memory="100G")
+        assert (chat.model, embedding.model) == (MODEL.uri, SMALL.uri)
+        assert isinstance(chat.estimate, Estimate)
+        assert isinstance(embedding.estimate, Estimate)
+        assert chat.estimate.budget_bytes == 70 * 10**9
+        assert embedding.estimate.budget_bytes == 20 * 10**9
+
+    def test_shares_are_those_of_the_group(self) -> None:
+        chat, embedding = self.sized(memory="100G", memoryFraction=0.5, embeddingMemoryFraction=0.1)
+        assert isinstance(chat.estimate, Estimate)
+        assert isinstance(embedding.estimate, Estimate)
+        assert chat.estimate.budget_bytes == 40 * 10**9
+        assert embedding.estimate.budget_bytes == 10 * 10**9
+
+    def test_what_is_told_names_the_arguments_of_the_process(self) -> None:
+        chat, embedding = self.sized("--quantization=fp8")
+        assert isinstance(chat.estimate, Estimate)
+        assert (
+            embedding.estimate
+            == "engine.embeddingArgs has --quantization, whose effect is not reckoned"
+        )
+        assert (chat.args_field, embedding.args_field) == ("engine.args", "engine.embeddingArgs")
+
+    def test_both_are_asked_for(self) -> None:
+        mixed = group_object(
+            **{
+                **group(),
+                "role": "llm_embedding",
+                "embeddingModel": {"name": "bge", "uri": SMALL.uri},
+            }
+        )
+        pool = InferencePool.from_object(pool_object(groups=[mixed]))
+        assert models_to_size(pool) == (MODEL, SMALL)
 
 
 class TestPool:
@@ -128,7 +187,10 @@ class TestPool:
         world.edit_group("chat", gpu={"count": 1, "memory": "16Gi"})
         await world.settle()
         assert world.condition(names.MODELS_FIT) == ("False", "ModelTooLarge")
-        assert "group chat: each GPU needs at least" in world.message(names.MODELS_FIT)
+        assert (
+            "group chat: hf://Qwen/Qwen2.5-7B-Instruct: each GPU needs at least"
+            in world.message(names.MODELS_FIT)
+        )
         assert world.deployment("rag-chat")["spec"]["replicas"] == 1
         world.edit_group("chat", gpu={"count": 2, "memory": "16Gi"})
         await world.settle()

@@ -1,15 +1,16 @@
 """Every flag that the catalogue builds is one that vLLM's own parser takes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import pytest
 
-from crd_objects import group_object
+from crd_objects import group_object, pair_group_object
 from real_engines import Engines
 from sagepool_crds.pool import Group
 from sagepool_operator.config import Images
 from sagepool_operator.engines.vllm import build
+from sagepool_operator.programs.pair import SEPARATOR
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
@@ -24,6 +25,14 @@ POOLS: Final[Mapping[str, Mapping[str, object]]] = {
 }
 
 
+PAIRS: Final[Mapping[str, Mapping[str, object]]] = {
+    "two processes": {},
+    "on two GPUs": {"gpu": {"count": 2, "memoryFraction": 0.8, "embeddingMemoryFraction": 0.1}},
+    "with adapters": {"adapters": [{"name": "bot", "uri": "hf://o/bot"}]},
+    "the user's own": {"engine": {"type": "vllm", "embeddingArgs": ["--max-model-len=512"]}},
+}
+
+
 def arguments(fields: Mapping[str, object], cached_at: str = "") -> list[str]:
     defaults = {
         "name": "g",
@@ -33,11 +42,27 @@ def arguments(fields: Mapping[str, object], cached_at: str = "") -> list[str]:
         "model": {"name": "m", "uri": "hf://o/m"},
     }
     group = Group.model_validate(group_object(**{**defaults, **fields}))
-    return list(build(group, Images(own=""), cached_at).args)
+    return list(build(group, Images(own=""), [cached_at]).args)
+
+
+def both_arguments(fields: Mapping[str, object], *folders: str) -> Iterator[list[str]]:
+    """What follows `vllm serve` for each process of a group of two."""
+    group = Group.model_validate(pair_group_object(**fields))
+    _, _, _, *words = build(group, Images(own=""), folders).args
+    cut = words.index(SEPARATOR)
+    for command in (words[:cut], words[cut + 1 :]):
+        assert command[:2] == ["vllm", "serve"]
+        yield command[2:]
 
 
 def test_vllm_takes_every_flag_that_we_pass(engines: Engines) -> None:
     commands = [arguments(fields, at) for fields in POOLS.values() for at in ("", "/models/m")]
+    commands += [
+        command
+        for fields in PAIRS.values()
+        for folders in (("", ""), ("/models/m", "/models/e"))
+        for command in both_arguments(fields, *folders)
+    ]
     ended = engines.parse(commands)
     assert ended.returncode == 0, ended.stderr
 

@@ -169,6 +169,17 @@ def mixed_group_object(**fields: Any) -> dict[str, Any]:
     return group_object(**{**mixed, **fields})
 
 
+def pair_group_object(**fields: Any) -> dict[str, Any]:
+    """The same on vLLM: two processes on one GPU; a field of None is left out."""
+    pair = {
+        "engine": {"type": "vllm"},
+        "model": {"name": "small", "uri": "hf://Qwen/Qwen2.5-1.5B-Instruct"},
+        "embeddingModel": {"name": "bge", "uri": "hf://BAAI/bge-small-en-v1.5"},
+        "gpu": {"count": 1},
+    }
+    return mixed_group_object(**{**pair, **fields})
+
+
 def cloud_object(**fields: Any) -> dict[str, Any]:
     """A provider for both models of the pool."""
     cloud = {

@@ -49,6 +49,27 @@ def _mixed(**fields: Any) -> dict[str, Any]:
     return _pool_of(**{**group, **fields})
 
 
+def _pair_of(*, pool: Any = None, **fields: Any) -> dict[str, Any]:
+    """The same on vLLM; `pool` are fields of the pool."""
+    made = _mixed(
+        **{
+            "engine": {"type": "vllm"},
+            "model": {"name": "m", "uri": "hf://o/m"},
+            "embeddingModel": {"name": "e", "uri": "hf://o/e"},
+            **fields,
+        }
+    )
+    made["spec"].update(pool or {})
+    return made
+
+
+def _tokens(first: dict[str, str], second: dict[str, str]) -> dict[str, Any]:
+    return {
+        "model": {"name": "m", "uri": "hf://o/m", "tokenSecret": first},
+        "embeddingModel": {"name": "e", "uri": "hf://o/e", "tokenSecret": second},
+    }
+
+
 def _beside_mixed(**second: Any) -> dict[str, Any]:
     """The same pool with a second group."""
     pool = _mixed(model={"name": "m", "aliases": ["n"]})
@@ -355,12 +376,94 @@ RULES = [
         bad=_mixed(role="embedding"),
         good=_mixed(role="embedding", embeddingModel=None),
     ),
+    *(
+        Rule(
+            "only role llm_embedding on vllm has a second process: remove engine.embeddingArgs, "
+            "or write them to engine.args",
+            "spec.groups[0].engine.embeddingArgs",
+            bad=bad,
+            good=_pair_of(engine={"type": "vllm", "embeddingArgs": ["--seed=1"]}),
+        )
+        for bad in (
+            _pool_of(**{**REAL, "engine": {"type": "vllm", "embeddingArgs": ["--seed=1"]}}),
+            _mixed(engine={"type": "simulator", "embeddingArgs": ["--seed=1"]}),
+        )
+    ),
     Rule(
-        "llm_embedding runs on the simulator only in this version: set engine.type to simulator, "
-        "or make a group for each of the two models",
+        "only role llm_embedding on vllm shares its part of the GPU's memory out: remove "
+        "gpu.embeddingMemoryFraction",
+        "spec.groups[0].gpu.embeddingMemoryFraction",
+        bad=_pool_of(**REAL, gpu={"embeddingMemoryFraction": 0.2}),
+        good=_pair_of(gpu={"embeddingMemoryFraction": 0.2}),
+    ),
+    Rule(
+        "tei serves embeddings only: set role to embedding, or engine.type to vllm",
         "spec.groups[0].engine.type",
-        bad=_mixed(**REAL),
+        bad=_pair_of(engine={"type": "tei"}),
+        good=_pair_of(),
+    ),
+    *(
+        Rule(
+            "nothing of memoryFraction (0.9 if left out) is left for chat: lower "
+            "embeddingMemoryFraction (0.2 if left out), or raise memoryFraction",
+            "spec.groups[0].gpu",
+            bad=_pair_of(gpu=bad),
+            good=_pair_of(gpu=good),
+        )
+        for bad, good in (
+            ({"embeddingMemoryFraction": 0.9}, {"embeddingMemoryFraction": 0.89}),
+            ({"memoryFraction": 0.2}, {"memoryFraction": 0.21}),
+            (
+                {"memoryFraction": 0.5, "embeddingMemoryFraction": 0.6},
+                {"memoryFraction": 1, "embeddingMemoryFraction": 0.6},
+            ),
+        )
+    ),
+    Rule(
+        "the process for embeddings listens on the port after engine.port: set it to 65534 or less",
+        "spec.groups[0].engine.port",
+        bad=_pair_of(engine={"type": "vllm", "port": 65535}),
+        good=_pair_of(engine={"type": "vllm", "port": 65534}),
+    ),
+    Rule(
+        "embeddingModel.uri is missing: say what the engine loads, for example hf://BAAI/",
+        "spec.groups[0].embeddingModel",
+        bad=_pair_of(embeddingModel={"name": "e"}),
         good=_mixed(),
+    ),
+    Rule(
+        "only the hub asks for a token: remove embeddingModel.tokenSecret",
+        "spec.groups[0].embeddingModel",
+        bad=_pair_of(embeddingModel={"name": "e", "uri": "pvc://c/e", "tokenSecret": KEY}),
+        good=_pair_of(embeddingModel={"name": "e", "uri": "pvc://c/e"}),
+    ),
+    Rule(
+        "a model of a bucket (s3://) is fetched into the pool's cache",
+        "spec.cache",
+        bad=_pair_of(embeddingModel={"name": "e", "uri": "s3://models/e"}),
+        good=_pair_of(
+            embeddingModel={"name": "e", "uri": "s3://models/e"},
+            pool={"cache": {"type": "pvc", "size": "1Gi"}},
+        ),
+    ),
+    *(
+        Rule(
+            "two processes of one container have one token for the hub: name the same tokenSecret "
+            "in model and embeddingModel, or fill in cache, which fetches each model with its own",
+            "spec.groups",
+            bad=_pair_of(**_tokens({"name": "s", "key": "k"}, other)),
+            good=good,
+        )
+        for other, good in (
+            ({"name": "t", "key": "k"}, _pair_of(**_tokens(KEY, KEY))),
+            (
+                {"name": "s", "key": "l"},
+                _pair_of(
+                    **_tokens(KEY, {"name": "s", "key": "l"}),
+                    pool={"cache": {"type": "pvc", "size": "1Gi"}},
+                ),
+            ),
+        )
     ),
     Rule(
         "the simulator downloads nothing: remove embeddingModel.revision, tokenSecret and "

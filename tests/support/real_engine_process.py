@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from sage_command import free_port
 from sagepool_crds.pool import Group
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
+from sagepool_operator.engines.processes import processes_of
 
 START_LIMIT_S: Final = 900
 """A minute where nothing else runs."""
@@ -32,13 +34,16 @@ class EngineProcess:
 
     def __init__(self, engines: Engines, group: Mapping[str, Any], log: Path) -> None:
         self.group = group
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        local = {**group, "engine": {**group["engine"], "port": self._port}}
-        container = build_engine(Group.model_validate(group_object(**local)), Images(own=""))
-        self._command = [str(engines.program), *container.command[1:], *container.args]
+        engine = {**group["engine"], "port": _free_ports()}
+        served = Group.model_validate(group_object(**{**group, "engine": engine}))
+        self.urls = [f"http://127.0.0.1:{one.engine.port}" for one in processes_of(served)]
+        self.url = self.urls[0]
+        container = build_engine(served, Images(own=""))
+        self._command = [*container.command, *container.args]
         given = {variable["name"]: variable["value"] for variable in container.env}
-        self._environment = {**os.environ, **given, "CUDA_VISIBLE_DEVICES": ""}
+        # As in an image of vLLM, whose Python and command are the ones that are found.
+        path = f"{engines.program.parent}:{os.environ['PATH']}"
+        self._environment = {**os.environ, **given, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._is_killed = False
@@ -59,7 +64,7 @@ class EngineProcess:
             )
 
     def wait_until_healthy(self) -> None:
-        """Return when it answers."""
+        """Return when it answers, on all of its ports."""
         assert self._process is not None
         end = time.monotonic() + START_LIMIT_S
         while not self._is_healthy():
@@ -79,6 +84,22 @@ class EngineProcess:
         self._is_killed = True
         os.kill(_child(self._process.pid, "VLLM::EngineCor"), signal.SIGKILL)
 
+    def kill_one(self, argument: str) -> None:
+        """SIGKILL for the one of its processes that has been given this argument."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        for child in (int(word) for one in children for word in one.read_text().split()):
+            if argument in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+                os.kill(child, signal.SIGKILL)
+                return
+        raise AssertionError(f"no process has been given {argument}")
+
+    def wait_until_ended(self) -> int:
+        """How it has ended by itself."""
+        assert self._process is not None
+        self._is_killed = True
+        return self._process.wait(120)
+
     def stop(self) -> None:
         """End it and all that it has started; a killed server leaves its core running."""
         process, self._process = self._process, None
@@ -97,9 +118,19 @@ class EngineProcess:
 
     def _is_healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+            answers = [httpx.get(f"{url}/health", timeout=5) for url in self.urls]
         except httpx.HTTPError:
             return False
+        return all(answer.status_code == 200 for answer in answers)
+
+
+def _free_ports() -> int:
+    """A port that is free like the one after it."""
+    while True:
+        port = free_port()
+        with socket.socket() as after:
+            if after.connect_ex(("127.0.0.1", port + 1)) != 0:
+                return port
 
 
 def _child(parent: int, name: str) -> int:

@@ -17,9 +17,6 @@ def build_instance(pool: InferencePool, group: Group, pod: PodFacts) -> dict[str
     Its engine, models and port are those that the pod was built with: while a change of the group
     is rolled out, pods of the former spec go on serving what they serve.
     """
-    address = {}
-    if pod.ip:
-        address = {"url": f"http://{identity.host(pod.ip)}:{pod.port or group.engine.port}"}
     obj = identity.child(
         pool,
         INSTANCES,
@@ -30,7 +27,8 @@ def build_instance(pool: InferencePool, group: Group, pod: PodFacts) -> dict[str
             "group": group.name,
             "engine": pod.engine or group.engine.type,
             "endpoints": [
-                {"role": role, "models": [model], **address} for role, model in _served(group, pod)
+                {"role": role, "models": [model], **_address(group, pod, role)}
+                for role, model in _served(group, pod)
             ],
             "maxConcurrency": group.max_concurrency,
             **_price(group),
@@ -49,8 +47,18 @@ def build_instance(pool: InferencePool, group: Group, pod: PodFacts) -> dict[str
     return obj
 
 
+def _address(group: Group, pod: PodFacts, role: Role) -> dict[str, str]:
+    """None while the pod has none."""
+    if not pod.ip:
+        return {}
+    port = pod.port or group.engine.port
+    if role == "embedding":
+        port = pod.embedding_port or port
+    return {"url": f"http://{identity.host(pod.ip)}:{port}"}
+
+
 def _served(group: Group, pod: PodFacts) -> Iterator[tuple[Role, str]]:
-    """What the pod serves: an endpoint a role, at one address."""
+    """What the pod serves: an endpoint a role."""
     if not pod.model:  # it does not say what it was built with
         yield from ((role, model.name) for role, model in group.served)
     elif group.role == "embedding":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sagepool_crds import names
-from sagepool_crds.pod_template import ENGINE_CONTAINER
+from sagepool_crds.pod_template import EMBEDDING_PORT, ENGINE_CONTAINER
 from sagepool_crds.pool import Group, InferencePool
 from sagepool_operator.builders import cache, identity, podpatch, registry, security, sidecar
 from sagepool_operator.caching import places_of
@@ -90,7 +90,11 @@ def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:
         "imagePullPolicy": engine.pull_policy,
         **({"command": list(engine.command)} if engine.command else {}),
         "args": list(engine.args),
-        "ports": [{"name": _PORT, "containerPort": group.engine.port, "protocol": "TCP"}],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"}
+            for name, port in ((_PORT, group.engine.port), (EMBEDDING_PORT, engine.embedding_port))
+            if port
+        ],
         "resources": _resources(group, engine),
         "securityContext": (
             security.restricted_container() if engine.is_ours else security.engine_container()
@@ -109,19 +113,23 @@ def _container(group: Group, engine: EngineContainer) -> dict[str, Any]:
 
 
 def _probes(engine: EngineContainer) -> dict[str, Any]:
-    check = {"httpGet": {"path": "/health", "port": _PORT, "scheme": "HTTP"}}
+    check: dict[str, Any] = {"httpGet": {"path": "/health", "port": _PORT, "scheme": "HTTP"}}
+    answer_s = 5
+    if engine.health_command:
+        # It starts a process and asks two engines.
+        check, answer_s = {"exec": {"command": list(engine.health_command)}}, 10
     period_s = engine.probe_period_s
     return {
         "startupProbe": {
             **check,
             "periodSeconds": period_s,
-            "timeoutSeconds": 5,
+            "timeoutSeconds": answer_s,
             "failureThreshold": engine.load_limit_s // period_s,
         },
         "readinessProbe": {
             **check,
             "periodSeconds": min(period_s, 5),
-            "timeoutSeconds": 5,
+            "timeoutSeconds": answer_s,
             "failureThreshold": 3,
         },
         "livenessProbe": {

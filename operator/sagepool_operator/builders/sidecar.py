@@ -7,6 +7,7 @@ from sagepool_crds.pool import Group
 from sagepool_engines.dialects import DIALECTS
 from sagepool_operator.builders import security
 from sagepool_operator.config import Images
+from sagepool_operator.engines.processes import processes_of
 
 _PORTS: Final = (9091, 9092, 9093)
 """The others are for pods whose engines listen on the ones before."""
@@ -64,7 +65,4 @@ def _port(group: Group) -> int:
 
 
 def _engine_ports(group: Group) -> tuple[int, ...]:
-    """One for each process: the simulator plays both models of a mixed group in one."""
-    first = group.engine.port
-    is_pair = group.role == "llm_embedding" and group.engine.type == "vllm"
-    return (first, first + 1) if is_pair else (first,)
+    return tuple(process.engine.port for process in processes_of(group))

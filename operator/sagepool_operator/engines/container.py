@@ -32,6 +32,11 @@ class EngineContainer:
     pull_policy: str = "IfNotPresent"
     requests: Mapping[str, str] = field(default_factory=dict)
     """CPU and memory to reserve when the engine needs no GPU."""
+    embedding_port: int = 0
+    """Where a second process in it embeds; 0 where there is none."""
+    health_command: tuple[str, ...] = ()
+    """Tells in the container whether it is well, where no single address does; empty: GET /health
+    does."""
 
 
 def merge_args(ours: Iterable[str], theirs: Sequence[str]) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """The engine that ships with us: no GPU, no weights."""
 
+from collections.abc import Sequence
+
 from sagepool_crds.pool import Group
 from sagepool_operator.config import Images
 from sagepool_operator.engines.container import EngineContainer, merge_args, merge_env
 
 
-def build(group: Group, images: Images, _cached_at: str) -> EngineContainer:
+def build(group: Group, images: Images, _folders: Sequence[str]) -> EngineContainer:
     """The container that plays the group's models, two of a mixed group in one process."""
     flags = [
         "--host=0.0.0.0",

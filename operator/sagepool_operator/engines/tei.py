@@ -1,5 +1,6 @@
 """Text Embeddings Inference 1.9."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from sagepool_crds.pool import Group
@@ -19,8 +20,9 @@ _MOST_CALLS: Final = 8
 """So many of the largest fit at once; it counts each text as a request."""
 
 
-def build(group: Group, images: Images, cached_at: str) -> EngineContainer:
+def build(group: Group, images: Images, folders: Sequence[str]) -> EngineContainer:
     """The container that serves the group's model, on a GPU or on CPUs."""
+    (cached_at,) = folders
     default = images.tei_cpu if group.gpu is None else images.tei_gpu
     return EngineContainer(
         image=group.engine.image or default,

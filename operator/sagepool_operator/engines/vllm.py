@@ -1,6 +1,9 @@
-"""vLLM 0.25: generates (role llm) or pools (role embedding)."""
+"""vLLM 0.25: generates (role llm), pools (role embedding), or does both in two processes."""
 
-from typing import Final
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from sagepool_crds.lora import MOST_ADAPTERS
 from sagepool_crds.pool import Group
@@ -12,6 +15,8 @@ from sagepool_operator.engines.container import (
     merge_env,
     model_place,
 )
+from sagepool_operator.engines.processes import processes_of
+from sagepool_operator.programs import pair, pair_health
 
 _CACHE: Final = "/var/cache/vllm"
 _DRAIN_S: Final = 60
@@ -20,32 +25,66 @@ _LORA_UPDATES: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 _KEEP_ALIVE_S: Final = 75
 """vLLM's default of 5 s is so close to the routers' idle limit of 4 s that a request could meet a
 connection that vLLM is just closing. The side that sends requests has to be the one that closes."""
+_LOAD_LIMIT_S: Final = 3600
+_STOP_LIMIT_S: Final = _DRAIN_S + 15
+_SERVE: Final = ("vllm", "serve")
+_PYTHON: Final = ("python3", "-I", "-S", "-c")
+"""The image's own, without the packages in it: our programs need none."""
 
 
-def build(group: Group, images: Images, cached_at: str) -> EngineContainer:
-    """The container that serves the group's model."""
-    return EngineContainer(
+def build(group: Group, images: Images, folders: Sequence[str]) -> EngineContainer:
+    """The container that serves the group's models."""
+    processes = tuple(zip(processes_of(group), folders, strict=True))
+    one = EngineContainer(
         image=group.engine.image or images.vllm,
-        command=("vllm", "serve"),
-        args=(
-            model_place(group, cached_at),
-            *merge_args(_flags(group, cached_at), group.engine.args),
-        ),
-        env=merge_env(
-            (
-                {"name": "HF_HOME", "value": f"{_CACHE}/huggingface"},
-                {"name": "VLLM_CACHE_ROOT", "value": f"{_CACHE}/compiled"},
-                {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": str(_KEEP_ALIVE_S)},
-                # Adapters come from the hub also where the model does not.
-                *(hub_token(group, "HF_TOKEN") if not cached_at or group.lora_room else ()),
-                *(({"name": _LORA_UPDATES, "value": "1"},) if group.lora_room else ()),
-            ),
-            group.engine.env,
-        ),
+        command=_SERVE,
+        args=_arguments(*processes[0]),
+        env=merge_env(_environment(processes), group.engine.env),
         cache_path=_CACHE,
-        load_limit_s=3600,
-        stop_limit_s=_DRAIN_S + 15,
+        load_limit_s=_LOAD_LIMIT_S,
+        stop_limit_s=_STOP_LIMIT_S,
     )
+    if len(processes) == 1:
+        return one
+    chat, embedding = (process.engine.port for process, _ in processes)
+    return replace(
+        one,
+        command=(*_PYTHON, inspect.getsource(pair)),
+        args=(
+            f"http://127.0.0.1:{chat}/health",
+            str(_LOAD_LIMIT_S),
+            str(_DRAIN_S + 5),  # before the kubelet's own limit: what has ended is told then
+            *_SERVE,
+            *one.args,
+            pair.SEPARATOR,
+            *_SERVE,
+            *_arguments(*processes[1]),
+        ),
+        load_limit_s=2 * _LOAD_LIMIT_S,  # one after the other
+        embedding_port=embedding,
+        health_command=(*_PYTHON, inspect.getsource(pair_health), str(chat), str(embedding)),
+    )
+
+
+def _arguments(process: Group, cached_at: str) -> tuple[str, ...]:
+    flags = merge_args(_flags(process, cached_at), process.engine.args)
+    return (model_place(process, cached_at), *flags)
+
+
+def _environment(processes: Sequence[tuple[Group, str]]) -> Iterator[Mapping[str, Any]]:
+    yield {"name": "HF_HOME", "value": f"{_CACHE}/huggingface"}
+    yield {"name": "VLLM_CACHE_ROOT", "value": f"{_CACHE}/compiled"}
+    yield {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": str(_KEEP_ALIVE_S)}
+    # Adapters come from the hub also where the model does not. The API server sees to it that two
+    # models ask for one and the same token.
+    tokens = (
+        hub_token(process, "HF_TOKEN")
+        for process, cached_at in processes
+        if not cached_at or process.lora_room
+    )
+    yield from next((found for found in tokens if found), ())
+    if any(process.lora_room for process, _ in processes):
+        yield {"name": _LORA_UPDATES, "value": "1"}
 
 
 def _flags(group: Group, cached_at: str) -> list[str]:
