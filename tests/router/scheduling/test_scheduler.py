@@ -48,9 +48,13 @@ def test_who_is_refused_is_told_when_the_queue_will_have_drained() -> None:
         world.clock.advance(0.1)
         world.finish()
         world.chat()
-    with pytest.raises(QueueFullError) as refused:
+
+    def overfill() -> None:
         for _ in range(20):
             world.chat()
+
+    with pytest.raises(QueueFullError) as refused:
+        overfill()
     assert refused.value.retry_after_s == pytest.approx(world.scheduler.waiting / 10, rel=0.2)
 
 
