@@ -100,7 +100,9 @@ def test_a_model_that_only_a_cluster_can_reach_is_refused(plan: Plan, uri: str) 
 
 
 def test_an_engine_that_loads_a_model_is_not_put_on_a_group_without_one(plan: Plan) -> None:
-    with pytest.raises(WrongUse, match=r"group chat: vllm loads a model, and its model has no uri"):
+    with pytest.raises(
+        WrongUse, match=r"group chat: vllm loads a model, and model qwen has no uri"
+    ):
         plan(pool_object(groups=[group_object(model={"name": "qwen"})]), llm="vllm")
 
 
@@ -258,7 +260,7 @@ def test_a_backend_takes_the_place_of_the_file_s_engine_and_of_its_words(plan: P
     assert {part.engine for part in found.values()} == {"simulator"}
 
 
-@pytest.mark.parametrize("name", ["gpu", "hybrid", "rag"])
+@pytest.mark.parametrize("name", ["gpu", "hybrid", "rag", "shared-gpu"])
 def test_every_example_runs_on_simulators(plan: Plan, name: str) -> None:
     path = Path(__file__).parents[2] / "examples" / f"{name}.yaml"
     launch = plan(*yaml.safe_load_all(path.read_text()), llm="simulator", embedding="simulator")

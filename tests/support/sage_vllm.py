@@ -19,7 +19,8 @@ seen = {{"arguments": sys.argv[1:], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES
 Path({seen!r}).write_text(json.dumps(seen))
 flags = dict(word[2:].split("=", 1) for word in sys.argv[3:] if "=" in word)
 os.execv({python!r}, [{python!r}, "-m", "sagepool_simulator.cli", "serve", "--host=127.0.0.1",
-    "--port=" + flags["port"], "--model=" + flags["served-model-name"]])
+    "--port=" + flags["port"], "--model=" + flags["served-model-name"]
+    + ("=embedding" if flags.get("runner") == "pooling" else "")])
 """
 
 

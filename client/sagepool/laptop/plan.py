@@ -25,9 +25,10 @@ from sagepool_operator.autoscaling.replicas import replicas_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
 from sagepool_operator.engines.container import HUB_SCHEME, EngineContainer, hub_model
+from sagepool_operator.engines.processes import processes_of
 from sagepool_router.sources.document import Document
 
-__all__ = ["Options", "downloading_groups", "hub_model", "plan_pool"]
+__all__ = ["Options", "downloading_processes", "hub_model", "plan_pool", "unused_backends"]
 
 _PROGRAMS: Final[Mapping[EngineType, str]] = {
     "vllm": "vllm",
@@ -75,9 +76,10 @@ def plan_pool(
     pool = document.pool
     groups = _groups(pool, options)
     engines = [
-        _engine(pool, group, number, secrets)
+        part
         for group in groups
         for number in range(_count(pool, group))
+        for part in _engine(pool, group, number, secrets)
     ]
     _give_gpus(engines, {group.name: group for group in groups}, read_gpus)
     elsewhere = [_at_url(pool, group, url) for group, url in _groups_elsewhere(pool, options)]
@@ -93,20 +95,42 @@ def plan_pool(
     )
 
 
-def downloading_groups(pool: InferencePool, options: Options) -> list[Group]:
-    """Groups whose engines, run here, load a model of the hub."""
+def downloading_processes(pool: InferencePool, options: Options) -> list[Group]:
+    """Engine processes that, run here, load a model of the hub; each as a group of its own."""
     return [
-        group
+        process
         for group in _groups(pool, options)
         if group.engine.type != "simulator" and _count(pool, group)
+        for process in processes_of(group)
     ]
+
+
+def unused_backends(pool: InferencePool, backends: Mapping[str, str]) -> list[str]:
+    """Roles for which a backend is given that no group takes."""
+    used = {
+        role
+        for group in pool.spec.groups
+        if _backend_of(group, backends)
+        for role in (("llm", "embedding") if group.role == "llm_embedding" else (group.role,))
+    }
+    return sorted(backends.keys() - used)
 
 
 def _groups(pool: InferencePool, options: Options) -> list[Group]:
     """The groups with the engines that run them here."""
     return [
-        _on_backend(_fixed(group), options.backends.get(group.role)) for group in pool.spec.groups
+        _on_backend(_fixed(group), _backend_of(group, options.backends))
+        for group in pool.spec.groups
     ]
+
+
+def _backend_of(group: Group, backends: Mapping[str, str]) -> str:
+    """The engine that takes the place of the group's; empty: none. Who serves two models takes
+    one that is given for both roles."""
+    if group.role != "llm_embedding":
+        return backends.get(group.role, "")
+    chat, embedding = backends.get("llm", ""), backends.get("embedding", "")
+    return chat if chat == embedding else ""
 
 
 def _count(pool: InferencePool, group: Group) -> int:
@@ -124,7 +148,7 @@ def _fixed(group: Group) -> Group:
 
 def _groups_elsewhere(pool: InferencePool, options: Options) -> Iterator[tuple[Group, str]]:
     for group in pool.spec.groups:
-        backend = options.backends.get(group.role, "")
+        backend = _backend_of(group, options.backends)
         if "://" in backend:
             yield group, backend
 
@@ -141,13 +165,14 @@ def _at_url(pool: InferencePool, group: Group, url: str) -> dict[str, Any]:
         raise WrongUse(f"{_backend_flag(group)}: {refused}") from None
 
 
-def _on_backend(group: Group, backend: str | None) -> Group:
+def _on_backend(group: Group, backend: str) -> Group:
     """The group on another engine; what only the former needs goes unused."""
-    if backend is None or backend == group.engine.type:
+    if not backend or backend == group.engine.type:
         return group
     if "://" in backend:
         return group.model_copy(update={"replicas": 0})
-    engine = group.engine.model_copy(update={"type": backend, "args": [], "env": []})
+    words: dict[str, Any] = {"args": [], "embedding_args": [], "env": []}
+    engine = group.engine.model_copy(update={"type": backend, **words})
     return group.model_copy(update={"engine": engine})
 
 
@@ -189,15 +214,27 @@ def _router_keys(pool: InferencePool, secrets: Secrets) -> Iterator[tuple[str, P
         )
 
 
-def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) -> PartLaunch:
-    engine_type, name = group.engine.type, f"{group.name}-{number}"
-    if group.role == "llm_embedding" and engine_type != "simulator":
-        raise WrongUse(f"group {group.name}: llm_embedding runs on the simulator only")
-    uri = group.model.uri or ""
+def _engine(
+    pool: InferencePool, group: Group, number: int, secrets: Secrets
+) -> Iterator[PartLaunch]:
+    """The processes of one instance: those that its pod would have."""
+    name = f"{group.name}-{number}"
+    instance, unit = _own_instance(pool, group, name), ""
+    for process in processes_of(group):
+        part = _process(group, process, f"{name}-{process.role}" if unit else name, secrets)
+        part.unit, part.instance = unit, None if unit else instance
+        yield part
+        unit = name
+
+
+def _process(group: Group, process: Group, name: str, secrets: Secrets) -> PartLaunch:
+    """One process of the group's engine; `process` is it as a group of its own."""
+    engine_type, model = process.engine.type, process.model
+    uri = model.uri or ""
     if engine_type != "simulator" and not uri:
         raise WrongUse(
-            f"group {group.name}: {engine_type} loads a model, and its model has no uri: name one "
-            "on the hub, hf://OWNER/NAME"
+            f"group {group.name}: {engine_type} loads a model, and model {model.name} has no uri: "
+            "name one on the hub, hf://OWNER/NAME"
         )
     if engine_type != "simulator" and not uri.startswith(HUB_SCHEME):
         raise WrongUse(
@@ -207,27 +244,27 @@ def _engine(pool: InferencePool, group: Group, number: int, secrets: Secrets) ->
     program = require_program(
         _PROGRAMS[engine_type],
         f"group {group.name}",
-        f"run it on the simulator with {_backend_flag(group)} simulator",
+        f"run it on the simulator with {_simulator_flags(group)}",
     )
     # Given as the user's own, they take the place of the cluster's.
     here = [f"{_HOST_FLAGS[engine_type]}=127.0.0.1", f"--port={PORT}"]
     if engine_type == "vllm":
         here.append(f"--shutdown-timeout={GRACE_S}")
-    here += _adapters(group)
-    args = [*group.engine.args, *here]
-    local = group.model_copy(update={"engine": group.engine.model_copy(update={"args": args})})
+    here += _adapters(process)
+    args = [*process.engine.args, *here]
+    local = process.model_copy(update={"engine": process.engine.model_copy(update={"args": args})})
     container = build_engine(local, Images(own=""))
-    prefix = container.command[1:]
+    served = process.served
     return PartLaunch(
         name=name,
         kind="engine",
-        command=[program, *prefix, *container.args],
+        command=[program, *container.command[1:], *container.args],
         health_path="/health",
         group=group.name,
         engine=engine_type,
-        models=[*(model.name for _, model in group.served), *(a.name for a in group.adapters)],
-        environment=_environment(container, group, secrets),
-        instance=_own_instance(pool, group, name),
+        models=[*(model.name for _, model in served), *(a.name for a in process.adapters)],
+        environment=_environment(container, process, secrets),
+        roles=[role for role, _ in served],
     )
 
 
@@ -248,6 +285,12 @@ def _adapters(group: Group) -> list[str]:
 
 def _backend_flag(group: Group) -> str:
     return "--embedding-backend" if group.role == "embedding" else "--llm-backend"
+
+
+def _simulator_flags(group: Group) -> str:
+    if group.role == "llm_embedding":
+        return "--llm-backend simulator --embedding-backend simulator"
+    return f"{_backend_flag(group)} simulator"
 
 
 def _environment(container: EngineContainer, group: Group, secrets: Secrets) -> dict[str, str]:
@@ -272,17 +315,16 @@ def _give_gpus(
     """Tell engines which GPUs they see, routers which share one, and who loads after whom."""
     demands = []
     for engine in engines:
-        gpu = groups[engine.group].gpu
+        group = groups[engine.group]
         if engine.engine != "simulator":
             engine.environment["CUDA_VISIBLE_DEVICES"] = ""
-            if gpu is not None:
-                fraction = gpu.memory_fraction or DEFAULT_FRACTION
+            if group.gpu is not None and not engine.unit:  # of a unit, the first asks for all
                 demands.append(
                     Demand(
                         engine.name,
                         f"group {engine.group}",
-                        gpu.count,
-                        fraction,
+                        group.gpu.count,
+                        _fraction(group),
                         without_gpu="set engine.type to simulator, or run the pool where a GPU is",
                         with_less="lower gpu.memoryFraction, gpu.count or replicas",
                     )
@@ -290,13 +332,19 @@ def _give_gpus(
     given = assign_gpus(read_gpus(), demands) if demands else {}
     last: dict[str, str] = {}
     for engine in engines:
-        chosen = given.get(engine.name, ())
+        chosen = given.get(engine.unit or engine.name, ())
         if chosen:
             engine.environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
             engine.after = sorted({last[gpu.uuid] for gpu in chosen if gpu.uuid in last})
             last.update({gpu.uuid: engine.name for gpu in chosen})
         if len(chosen) == 1 and engine.instance is not None:
             engine.instance["spec"]["device"] = f"gpu-{chosen[0].index}"
+
+
+def _fraction(group: Group) -> float:
+    """What an engine takes of a GPU, with all of its processes."""
+    gpus = [process.gpu for process in processes_of(group)]
+    return sum(gpu.memory_fraction or DEFAULT_FRACTION for gpu in gpus if gpu is not None)
 
 
 def _pool_object(pool: InferencePool) -> dict[str, Any]:

@@ -74,10 +74,11 @@ def prepare(
     backends = _backends(request)
     objects, origin = _objects(request)
     document = manifest.choose_pool(objects, request.pool or None, origin)
-    for role in sorted(backends.keys() - {group.role for group in document.pool.spec.groups}):
+    for role in plan.unused_backends(document.pool, backends):
         raise WrongUse(
             f"--{role}-backend is given, and pool {document.pool.metadata.name} has no group of "
-            f"role {role}: leave it out"
+            f"role {role}: leave it out (a group of role llm_embedding takes an engine that is "
+            "given for both roles)"
         )
     place = home.place("pool", document.pool.metadata.name)
     if not is_restart:
@@ -97,7 +98,7 @@ def prepare(
     secrets = Secrets(home.secrets)
     gpus = _as_if_empty(read_gpus) if is_restart else read_gpus
     launch = plan.plan_pool(document, place, options, secrets, gpus)
-    for group in plan.downloading_groups(document.pool, options):
+    for group in plan.downloading_processes(document.pool, options):
         check_model(plan.hub_model(group), group.model.revision, f"group {group.name}")
     launch.file, launch.request = request.file, msgspec.to_builtins(request)
     return Prepared(place, launch)
