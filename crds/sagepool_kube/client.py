@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -19,6 +18,7 @@ from kubernetes.aio.client.rest import RESTResponse
 from sagepool_crds import names
 from sagepool_kube.api import JOBS, Kind, Object, ObjectList, WatchEvent
 from sagepool_kube.errors import Gone, Invalid, KubeError, Unavailable, error_of_status
+from sagepool_kube.paths import build_path, build_selectors, describe
 
 _PAGE_SIZE: Final = 500
 _JSON: Final = "application/json"
@@ -88,7 +88,7 @@ class KubeClient:
         Pages belong to one version of the world. When the server forgets that version between two
         pages, the list starts again; when that keeps happening, Gone is raised.
         """
-        query = _selectors(label_selector, field_selector)
+        query = build_selectors(label_selector, field_selector)
         for _ in range(_RESTARTS_OF_A_LIST - 1):
             try:
                 return await self._list_pages(kind, namespace, query)
@@ -125,9 +125,9 @@ class KubeClient:
         inactivity_s: float = 90.0,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield changes after `resource_version`; see `KubeApi.watch`."""
-        call = _describe("watch", kind, namespace)
+        call = describe("watch", kind, namespace)
         query = {
-            **_selectors(label_selector, field_selector),
+            **build_selectors(label_selector, field_selector),
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -136,7 +136,7 @@ class KubeClient:
         limits = aiohttp.ClientTimeout(
             total=None, connect=self._connect_timeout_s, sock_read=inactivity_s
         )
-        answer = await self._send("GET", call, _path(kind, namespace), query, timeout=limits)
+        answer = await self._send("GET", call, build_path(kind, namespace), query, timeout=limits)
         try:
             if answer.status != 200:
                 raise _refusal(call, answer, await _read(call, answer))
@@ -252,8 +252,8 @@ class KubeClient:
         content_type: str = _JSON,
     ) -> dict[str, Any]:
         """One request with a JSON answer. Raises KubeError only."""
-        call = _describe(verb, kind, namespace, name or described_as, subresource)
-        path = _path(kind, namespace, name, subresource)
+        call = describe(verb, kind, namespace, name or described_as, subresource)
+        path = build_path(kind, namespace, name, subresource)
         answer = await self._send(
             method, call, path, query or {}, body=body, content_type=content_type
         )
@@ -285,34 +285,6 @@ class KubeClient:
             return await self._api.call_api(*request, _request_timeout=timeout or self._timeout)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{call}: {_words(error)}") from error
-
-
-def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
-    chosen = {"labelSelector": label_selector, "fieldSelector": field_selector}
-    return {key: value for key, value in chosen.items() if value}
-
-
-def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str | None = None) -> str:
-    parts = [f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"]
-    if kind.namespaced and namespace is not None:
-        parts += ["namespaces", quote(namespace, safe="")]
-    parts.append(kind.plural)
-    if name:
-        parts.append(quote(name, safe=""))
-    if subresource:
-        parts.append(subresource)
-    return "/".join(parts)
-
-
-def _describe(
-    verb: str, kind: Kind, namespace: str | None, name: str = "", subresource: str | None = None
-) -> str:
-    """For messages: `apply deployments.apps team-a/rag-chat`, `list pods in all namespaces`."""
-    resource = f"{kind.resource}/{subresource}" if subresource else kind.resource
-    if name:
-        return f"{verb} {resource} {namespace}/{name}" if namespace else f"{verb} {resource} {name}"
-    where = f" in {namespace}" if namespace else " in all namespaces" if kind.namespaced else ""
-    return f"{verb} {resource}{where}"
 
 
 def _typed(kind: Kind, obj: Object) -> Object:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from sage_command import Sage, free_port, part_of, terminal
@@ -29,6 +30,30 @@ def engine(port: int) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+def test_an_engine_that_runs_already_is_used_by_its_url(sage: Sage, pool_file: Path) -> None:
+    other = Sage(sage.home.with_name("other"))
+    with other.pool(pool_file):
+        url = part_of(other.status(), "chat-0")["url"]
+        port = free_port()
+        ended = sage.run(
+            "inference", "start", "-b", f"-p{port}", "-lchat-model", f"--llm-backend={url}/v1"
+        )
+        try:
+            assert ended.code == 0, ended
+            assert [part["name"] for part in sage.status()["parts"]] == [
+                "router",
+                "chat-elsewhere",
+            ]
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+            with client:
+                answer = client.chat.completions.create(
+                    model="chat-model", messages=[{"role": "user", "content": "Hi"}]
+                )
+            assert answer.choices[0].message.content
+        finally:
+            sage.run("inference", "stop")
 
 
 def test_a_start_waits_for_the_engine_elsewhere_and_says_what_keeps_it(

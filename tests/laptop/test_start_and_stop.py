@@ -392,24 +392,3 @@ def test_flags_make_a_pool(sage: Sage) -> None:
         assert "policy: fifo" in sage.run("inference", "config").out
     finally:
         sage.run("inference", "stop")
-
-
-def test_an_engine_that_runs_already_is_used_by_its_url(sage: Sage, pool_file: Path) -> None:
-    other = Sage(sage.home.with_name("other"))
-    with other.pool(pool_file):
-        url = part_of(other.status(), "chat-0")["url"]
-        port = free_port()
-        ended = sage.run(
-            "inference", "start", "-b", f"-p{port}", "-lchat-model", f"--llm-backend={url}/v1"
-        )
-        try:
-            assert ended.code == 0, ended
-            assert [part["name"] for part in sage.status()["parts"]] == ["router"]
-            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
-            with client:
-                answer = client.chat.completions.create(
-                    model="chat-model", messages=[{"role": "user", "content": "Hi"}]
-                )
-            assert answer.choices[0].message.content
-        finally:
-            sage.run("inference", "stop")
