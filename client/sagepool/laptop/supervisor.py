@@ -33,6 +33,8 @@ _ENDS_TO_FAILED: Final = 3
 """A process that ends so often before it was ever ready will not do better."""
 _PROBE_TIMEOUT_S: Final = 3.0
 _STARTING_POLL_S: Final = 0.2
+_FOLDER_POLL_S: Final = 1.0
+"""How often it looks whether its place is still there."""
 _TABLE_POLL_S: Final = 1.0
 """How often the router is asked how the instances are, once all were ready."""
 
@@ -113,6 +115,7 @@ class Supervisor:
             asyncio.create_task(unit.run([by_name[name] for name in unit.keepers[0].part.after]))
             for unit in self._units
         ]
+        tasks.append(asyncio.create_task(self._end_with_the_place()))
         tasks.append(asyncio.create_task(self._follow_readiness()))
         stopping = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([stopping, *tasks[:-1]], return_when="FIRST_COMPLETED")
@@ -136,6 +139,14 @@ class Supervisor:
             self._set_outcome("failed", self._failure)
         else:
             self._place.record.unlink(missing_ok=True)
+
+    async def _end_with_the_place(self) -> NoReturn:
+        """Stop when the folder is removed or replaced: no command would find the pool any more."""
+        mine = _file_id(self._place.lock_file)
+        while True:
+            await asyncio.sleep(_FOLDER_POLL_S)
+            if _file_id(self._place.lock_file) != mine:
+                self.stop()
 
     async def _follow_readiness(self) -> NoReturn:
         """Ready is what answers."""
@@ -215,6 +226,15 @@ class Supervisor:
         except OSError as error:
             self._failure = f"{self._place.router_file} cannot be written: {error.strerror}"
             self.stop()
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name; None where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def _run(launch: Launch, place: Place) -> int:
