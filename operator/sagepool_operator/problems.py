@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sagepool_crds.pod_template import SIDECAR_CONTAINER
+from sagepool_engines.last_words import find_cause
 from sagepool_operator.pods import PodFacts
 
 OWN_IMAGE_FIELD: Final = "the operator's setting SAGEPOOL_OPERATOR_IMAGE"
@@ -139,10 +140,12 @@ def _crashing(facts: tuple[PodFacts, Workload]) -> Problem | None:
 
 
 def _last_lines(said: str) -> str:
-    """The end of what a container has said, in one line: a traceback tells its cause last."""
+    """The end of what a container has said, in one line; before it the cause, if farther up."""
     lines = [line.strip() for line in said.splitlines() if line.strip()][-_LAST_LINES:]
     words = " / ".join(lines)
-    return words if len(words) <= _MOST_WORDS else f"...{words[-_MOST_WORDS:]}"
+    end = words if len(words) <= _MOST_WORDS else f"...{words[-_MOST_WORDS:]}"
+    cause = find_cause(said)[:_MOST_WORDS]
+    return end if cause in end else f"{cause} / ... / {lines[-1][:_MOST_WORDS]}"
 
 
 POD_CHECKS: Final[Sequence[_PodCheck]] = (

@@ -134,6 +134,13 @@ def test_a_crash_is_told_by_the_engines_last_lines_in_one_line() -> None:
     )
 
 
+def test_the_cause_of_a_crash_is_told_though_more_was_said_after_it() -> None:
+    log = "\n".join(["ValueError: too large", *(f"line {n}" for n in range(80))])
+    problem = find_problem(replace(POD, is_running=False, last_exit=Exit(1, "Error", log)), CHAT)
+    assert problem is not None
+    assert "(ValueError: too large / ... / line 79)" in problem.message
+
+
 def test_of_very_long_last_words_the_end_is_told() -> None:
     log = f"{'x' * 2000} no such model"
     problem = find_problem(replace(POD, is_running=False, last_exit=Exit(1, "Error", log)), CHAT)

@@ -104,7 +104,7 @@ class Keeper:
         await _sweep(self.record.process)
         await child.finish()
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        last = self._log.last_line()
+        last = self._log.last_words()
         return f"it ended with {how}" + (f": {last[:300]}" if last else "")
 
     def rest(self, why: str) -> None:
@@ -144,6 +144,7 @@ class Keeper:
             self._on_change()
 
     async def _start(self) -> Child:
+        self._log.begin()
         command = [word.replace(PORT, str(self.port)) for word in self.part.command]
         return await start_child(command, {**os.environ, **self.part.environment}, self._log.write)
 

@@ -4,8 +4,10 @@ import contextlib
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sagepool_engines.last_words import find_cause
+
 _LARGEST_BYTES: Final = 10 << 20
-_REMEMBERED_BYTES: Final = 4096
+_REMEMBERED_BYTES: Final = 64 << 10
 
 
 class LogFile:
@@ -21,6 +23,10 @@ class LogFile:
         self._size = 0
         self._tail = b""
 
+    def begin(self) -> None:
+        """Another process writes from now on: forget the words of the one before."""
+        self._tail = b""
+
     def write(self, chunk: bytes) -> None:
         """Append."""
         self._tail = (self._tail + chunk)[-_REMEMBERED_BYTES:]
@@ -32,9 +38,15 @@ class LogFile:
         except OSError:
             self.close()
 
-    def last_line(self) -> str:
-        """The last line that says something, also when it could not be written; may be empty."""
-        lines = self._tail.decode(errors="replace").replace("\r", "\n").splitlines()
+    def last_words(self) -> str:
+        """The line that says why a process ended, else the last that says something; may be empty.
+
+        Also when it could not be written.
+        """
+        said = self._tail.decode(errors="replace").replace("\r", "\n")
+        if cause := find_cause(said):
+            return cause
+        lines = said.splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def close(self) -> None:
