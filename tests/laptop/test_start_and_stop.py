@@ -1,12 +1,8 @@
 """`sage inference` with real processes: what starts answers, what stops is gone."""
 
-import json
-import os
 import shlex
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import openai
@@ -16,11 +12,9 @@ from sage_command import (
     PROGRAM,
     Sage,
     free_port,
-    kill,
     part_of,
     pids_of,
     simulated,
-    terminal,
     until_gone,
     write_pool,
 )
@@ -168,46 +162,6 @@ def test_pools_that_start_at_the_same_time_take_no_port_from_each_other(
             sage.run("inference", "stop")
 
 
-@pytest.mark.parametrize("part", ["chat-0", "router"])
-def test_a_part_that_crashes_is_started_again(sage: Sage, pool_file: Path, part: str) -> None:
-    with sage.pool(pool_file):
-        before = pids_of(sage.status())
-        kill(before[part])
-        sage.until(lambda s: part_of(s, part)["restarts"] == 1)
-        status = sage.until(lambda s: s["outcome"] == "ready")
-        after = pids_of(status)
-        assert after[part] != before[part]
-        assert {k: v for k, v in after.items() if k != part} == {
-            k: v for k, v in before.items() if k != part
-        }
-
-
-def test_an_engine_whose_port_was_taken_moves(sage: Sage, pool_file: Path) -> None:
-    with sage.pool(pool_file) as port:
-        status = sage.status()
-        kill(pids_of(status)["chat-0"])
-        taken = int(part_of(status, "chat-0")["url"].rpartition(":")[2])
-        with _taken(taken):
-            sage.until(lambda s: part_of(s, "chat-0")["url"] != part_of(status, "chat-0")["url"])
-            sage.until(lambda s: s["outcome"] == "ready")
-            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
-            with client:
-                answer = client.chat.completions.create(
-                    model="chat-model", messages=[{"role": "user", "content": "Hi"}]
-                )
-            assert answer.choices[0].message.content
-
-
-def _taken(port: int) -> socket.socket:
-    """Take the port as soon as it is free."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            return socket.create_server(("127.0.0.1", port))
-        except OSError:
-            assert time.monotonic() < end
-
-
 def test_a_part_that_never_starts_ends_the_start_with_its_last_words(
     sage: Sage, tmp_path: Path
 ) -> None:
@@ -230,100 +184,6 @@ def test_a_start_that_takes_too_long_is_stopped(sage: Sage, tmp_path: Path) -> N
     assert "pool rag was not ready after 2 s (" in ended.err
     assert "chat-0: starting): it was stopped; give it more with --timeout" in ended.err
     assert sage.run("inference", "status").code == 3
-
-
-def test_a_killed_supervisor_takes_its_processes_along(sage: Sage, pool_file: Path) -> None:
-    with sage.pool(pool_file):
-        pids = pids_of(sage.status())
-        kill(_record(sage)["supervisor"]["pid"])
-        until_gone(pids)
-        ended = sage.run("inference", "status")
-        assert (ended.code, "killed" in ended.out) == (1, True)
-        with sage.pool(pool_file):
-            assert sage.status()["outcome"] == "ready"
-
-
-def test_a_stale_record_never_ends_another_program(sage: Sage, pool_file: Path) -> None:
-    with sage.pool(pool_file):
-        record = _record(sage)
-        kill(record["supervisor"]["pid"])
-        until_gone(pids_of(record | {"parts": [p | p["process"] for p in record["parts"]]}))
-    stranger = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsid=True)
-    try:
-        for process in (record["supervisor"], *(part["process"] for part in record["parts"])):
-            process["pid"] = stranger
-        place = sage.home / "pools" / "rag"
-        (place / "record.json").write_text(json.dumps(record))
-        assert sage.run("inference", "stop").code == 0
-        assert os.waitpid(stranger, os.WNOHANG) == (0, 0)
-    finally:
-        os.kill(stranger, signal.SIGKILL)
-        os.waitpid(stranger, 0)
-
-
-def test_a_record_of_another_boot_is_no_pool(sage: Sage, pool_file: Path) -> None:
-    with sage.pool(pool_file):
-        record = _record(sage)
-        sage.run("inference", "stop")
-    for process in (record["supervisor"], *(part["process"] for part in record["parts"])):
-        process.update(pid=os.getpid(), boot="11111111-1111-1111-1111-111111111111")
-    (sage.home / "pools" / "rag" / "record.json").write_text(json.dumps(record))
-    assert sage.status()["outcome"] == "killed"
-    with sage.pool(pool_file):
-        assert sage.status()["outcome"] == "ready"
-
-
-def _record(sage: Sage) -> dict:
-    return json.loads((sage.home / "pools" / "rag" / "record.json").read_text())
-
-
-def test_without_background_it_runs_until_ctrl_c(sage: Sage, pool_file: Path) -> None:
-    with terminal(sage, "inference", "start", f"-f{pool_file}", f"-p{free_port()}") as screen:
-        screen.read_until("answers at")
-        assert "chat-0" in screen.text
-        pids = pids_of(sage.status())
-        screen.type("\x03")
-        assert screen.process.wait(30) == 0
-    until_gone(pids, 0)
-    assert sage.run("inference", "status").code == 3
-
-
-def test_ctrl_c_while_it_starts_leaves_nothing(sage: Sage, tmp_path: Path) -> None:
-    engine = {"type": "simulator", "args": ["--load-seconds=600"]}
-    path = write_pool(tmp_path / "p", groups=[simulated("chat", "llm", "m", engine=engine)])
-    with terminal(sage, "inference", "start", "-b", f"-f{path}", f"-p{free_port()}") as screen:
-        screen.read_until("chat-0")
-        pids = pids_of(sage.until(lambda s: "chat-0" in pids_of(s)))
-        screen.type("\x03")
-        assert screen.process.wait(30) == 130
-    until_gone(pids, 0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
-def test_in_the_foreground_it_ends_with_its_terminal(
-    sage: Sage, pool_file: Path, number: int
-) -> None:
-    with terminal(sage, "inference", "start", f"-f{pool_file}", f"-p{free_port()}") as screen:
-        screen.read_until("answers at")
-        pids = pids_of(sage.status())
-        if number == signal.SIGHUP:
-            screen.hang_up()
-        else:
-            kill(screen.process.pid)
-        screen.process.wait(30)
-        until_gone(pids)
-
-
-def test_in_the_background_it_survives_its_terminal(sage: Sage, pool_file: Path) -> None:
-    port = free_port()
-    with terminal(sage, "inference", "start", "-b", f"-f{pool_file}", f"-p{port}") as screen:
-        screen.read_until("answers at")
-        assert screen.process.wait(30) == 0
-        screen.hang_up()
-    try:
-        assert sage.status()["outcome"] == "ready"
-    finally:
-        sage.run("inference", "stop")
 
 
 def test_restart_reads_the_file_anew(sage: Sage, pool_file: Path) -> None:
@@ -358,23 +218,6 @@ def test_logs_are_told_apart_and_one_can_be_chosen(sage: Sage, pool_file: Path) 
         assert unknown.code == 3
         assert "there are chat-0, embed-0, router, supervisor" in unknown.err
     assert "==> router <==" in sage.run("inference", "logs").out
-
-
-def test_logs_can_be_followed(sage: Sage, pool_file: Path) -> None:
-    with (
-        sage.pool(pool_file),
-        terminal(sage, "inference", "logs", "chat-0", "--follow") as screen,
-    ):
-        screen.read_until("serving")
-        kill(pids_of(sage.status())["chat-0"])
-        sage.until(lambda s: part_of(s, "chat-0")["restarts"] == 1)
-        before = screen.text
-        sage.until(lambda s: s["outcome"] == "ready")
-        screen.text = ""
-        screen.read_until("serving")
-        assert "serving" in before
-        screen.type("\x03")
-        assert screen.process.wait(10) == 130
 
 
 def test_a_suspended_pool_runs_its_router_alone(sage: Sage, tmp_path: Path) -> None:
