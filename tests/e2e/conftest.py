@@ -115,3 +115,27 @@ def audit(provider: Provider) -> AuditLog:
     if provider.audit_log is None:
         pytest.skip(f"the cluster ({provider.name}) has no audit log that we can read")
     return AuditLog(provider.audit_log)
+
+
+@pytest.fixture
+def _cluster_operator_away(installation: Installation) -> Iterator[None]:
+    """The operator for the whole cluster does not take the work away."""
+    try:
+        installation.scale_operator(0)
+        yield
+    finally:
+        installation.scale_operator()
+
+
+@pytest.fixture
+def second_release(
+    _cluster_operator_away: None, installation: Installation, image: str
+) -> Iterator[Installation]:
+    """A release in a namespace of its own, to be installed by the test."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kubectl = Kubectl(installation.kubectl.kubeconfig, name)
+    kubectl.run("create", "namespace", name)
+    release = Installation(kubectl, image, release=name)
+    yield release
+    release.uninstall()
+    kubectl.run("delete", "namespace", name, "--wait=false")

@@ -1,41 +1,12 @@
 """A release for its own namespace alone, beside others: it works with a Role there."""
 
-import uuid
 from collections import Counter
-from collections.abc import Iterator
-
-import pytest
 
 from e2e_audit import AuditLog
 from e2e_installation import Installation
 from e2e_pool import Pool, build_chat_group, build_pool
-from kubectl import Kubectl
 
 SETTINGS = ("operator.scope=namespace", "crds.enabled=false", "userRoles.aggregate=false")
-
-
-@pytest.fixture
-def _cluster_operator_away(installation: Installation) -> Iterator[None]:
-    """The operator for the whole cluster does not take the work away."""
-    try:
-        installation.scale_operator(0)
-        yield
-    finally:
-        installation.scale_operator()
-
-
-@pytest.fixture
-def second_release(
-    _cluster_operator_away: None, installation: Installation, image: str
-) -> Iterator[Installation]:
-    """A release in a namespace of its own, to be installed by the test."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    kubectl = Kubectl(installation.kubectl.kubeconfig, name)
-    kubectl.run("create", "namespace", name)
-    release = Installation(kubectl, image, release=name)
-    yield release
-    release.uninstall()
-    kubectl.run("delete", "namespace", name, "--wait=false")
 
 
 def test_an_operator_for_one_namespace_serves_its_pools_with_rights_there_alone(

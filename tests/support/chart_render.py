@@ -46,6 +46,12 @@ def _template(chart: Path, release: str, *settings: str) -> str:
     return helm("template", release, str(chart), *place, *settings)
 
 
+def is_for_crds(obj: Json) -> bool:
+    """Whether it is there for the update of the CustomResourceDefinitions alone."""
+    labels: Json = obj["metadata"]["labels"]
+    return labels.get("app.kubernetes.io/component") == "crds"
+
+
 def of_kind(objects: list[Json], kind: str) -> list[Json]:
     """Those of a kind."""
     return [obj for obj in objects if obj["kind"] == kind]
@@ -58,9 +64,10 @@ def the(objects: list[Json], kind: str) -> Json:
 
 
 def pod_specs(objects: list[Json]) -> list[Json]:
-    """The specs of all pods that a release makes, its test's too."""
+    """The specs of all pods that a release makes, those before it and its test's too."""
+    templates = [obj for kind in ("Deployment", "Job") for obj in of_kind(objects, kind)]
     pods = [obj["spec"] for obj in of_kind(objects, "Pod")]
-    return pods + [obj["spec"]["template"]["spec"] for obj in of_kind(objects, "Deployment")]
+    return pods + [obj["spec"]["template"]["spec"] for obj in templates]
 
 
 def environment(objects: list[Json]) -> dict[str, str]:

@@ -65,3 +65,18 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{- define "sagepool.updateLabels" -}}
+{{ include "sagepool.labels" . }}
+app.kubernetes.io/component: crds
+{{- end -}}
+
+{{/*
+Of what is there for the update of the CustomResourceDefinitions alone; its weight is given. What
+has failed stays, for its log.
+*/}}
+{{- define "sagepool.updateHook" -}}
+helm.sh/hook: pre-install,pre-upgrade,pre-rollback
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
