@@ -13,6 +13,8 @@ from sagepool.cli.values import finite
 from sagepool.laptop.errors import NothingFound, WrongUse
 
 if TYPE_CHECKING:  # what commands need is imported when they run
+    from sagepool.laptop.home import Place
+    from sagepool.laptop.launch import Launch
     from sagepool.laptop.request import Prepared, StartRequest
 
 _START_LIMIT_S: Final = 1800.0
@@ -216,8 +218,11 @@ def config(
 def _start(request: "StartRequest", limit_s: float, *, background: bool) -> None:
     from sagepool.cli.starting import start as start_launch
 
-    prepared = _prepare(request)
-    start_launch(prepared.place, prepared.launch, limit_s, background=background)
+    def prepare() -> "tuple[Place, Launch]":
+        prepared = _prepare(request)
+        return prepared.place, prepared.launch
+
+    start_launch(prepare, limit_s, background=background)
 
 
 def _prepare(request: "StartRequest", *, is_restart: bool = False) -> "Prepared":

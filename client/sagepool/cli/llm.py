@@ -12,6 +12,8 @@ from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
     from sagepool.laptop.engine import EngineRequest
+    from sagepool.laptop.home import Place
+    from sagepool.laptop.launch import Launch
 
 _LIMIT_S: Final = 1800.0
 
@@ -166,6 +168,7 @@ def _start(request: "EngineRequest", limit_s: float, *, background: bool) -> Non
 
     from sagepool.cli.starting import start
     from sagepool.laptop import ports
+    from sagepool.laptop.claims import read_claims, take_off
     from sagepool.laptop.engine import plan_engine
     from sagepool.laptop.gpus import read_gpus
     from sagepool.laptop.models import check_model
@@ -178,10 +181,14 @@ def _start(request: "EngineRequest", limit_s: float, *, background: bool) -> Non
             f"it with `sage llm stop --port {request.port}`"
         )
     ports.refuse_busy_port("127.0.0.1", request.port, home)
-    launch = plan_engine(request, lambda: read_gpus(os.environ))
     if not Path(request.model).is_dir():
         check_model(request.model, None, "sage llm run")
-    start(place, launch, limit_s, background=background)
+
+    def prepare() -> "tuple[Place, Launch]":
+        left = lambda: take_off(read_gpus(os.environ), read_claims(home, place))  # noqa: E731
+        return place, plan_engine(request, left)
+
+    start(prepare, limit_s, background=background)
 
 
 def _name(port: int | None) -> str:

@@ -27,6 +27,8 @@ from sagepool.laptop.record import PartRecord, Record, read_record
 
 _POLL_S: Final = 0.1
 _MARGIN_S: Final = 5.0
+_KNOWN_S: Final = 30.0
+"""Until a supervisor says its first word: it reads its launch, and imports what it needs."""
 _ROOM_BYTES: Final = 1 << 16
 """For the record, the router's file and the first lines of the logs."""
 
@@ -48,6 +50,18 @@ class Started:
     def has_ended(self) -> bool:
         """Whether the supervisor is gone."""
         return self._process.poll() is not None
+
+    def wait_until_known(
+        self,
+        limit_s: float = _KNOWN_S,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Wait for its first word, its end or the limit, whichever comes first."""
+        until = clock() + limit_s
+        while self.record() is None and not self.has_ended() and clock() < until:
+            sleep(_POLL_S)
 
     def wait_until_ready(
         self,

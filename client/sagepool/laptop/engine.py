@@ -51,6 +51,7 @@ def plan_engine(request: EngineRequest, read_gpus: Callable[[], Sequence[Gpu]]) 
         f"--shutdown-timeout={GRACE_S}",
     ]
     environment = {"CUDA_VISIBLE_DEVICES": ""}
+    shares: dict[str, float] = {}
     if not request.on_cpu:
         name = f"the engine on port {request.port}"
         demand = Demand(
@@ -62,6 +63,7 @@ def plan_engine(request: EngineRequest, read_gpus: Callable[[], Sequence[Gpu]]) 
             with_less="lower --gpu-memory or --tensor-parallel",
         )
         chosen = assign_gpus(read_gpus(), [demand])[name]
+        shares = {gpu.uuid: request.gpu_memory for gpu in chosen}
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
         command.append(f"--gpu-memory-utilization={request.gpu_memory:g}")
         command.append(f"--tensor-parallel-size={request.tensor_parallel}")
@@ -77,6 +79,7 @@ def plan_engine(request: EngineRequest, read_gpus: Callable[[], Sequence[Gpu]]) 
         models=[served, *request.adapters],
         environment=environment,
         port=request.port,
+        gpus=shares,
     )
     return Launch(name=str(request.port), parts=[part], address=f"http://127.0.0.1:{request.port}")
 

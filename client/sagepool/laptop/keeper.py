@@ -71,6 +71,7 @@ class Keeper:
             url=self.url,
             phase="waiting",
             instance=(part.unit or part.name) if part.roles else "",
+            gpus=part.gpus,
         )
 
     @property

@@ -30,6 +30,8 @@ class PartLaunch(msgspec.Struct):
     after: list[str] = []
     """The parts that must be ready first: two engines that load on one GPU at a time do not measure
     its free memory right."""
+    gpus: dict[str, float] = {}
+    """Its share of the memory of each GPU that it sees."""
     instance: dict[str, Any] | None = None
     """The InferenceInstance that the router finds it by, of its name; its addresses are filled
     in."""

@@ -337,6 +337,9 @@ def _give_gpus(
             engine.environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
             engine.after = sorted({last[gpu.uuid] for gpu in chosen if gpu.uuid in last})
             last.update({gpu.uuid: engine.name for gpu in chosen})
+            if not engine.unit:
+                share = _fraction(groups[engine.group])
+                engine.gpus = {gpu.uuid: share for gpu in chosen}
         if len(chosen) == 1 and engine.instance is not None:
             engine.instance["spec"]["device"] = f"gpu-{chosen[0].index}"
 

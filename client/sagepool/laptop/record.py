@@ -29,6 +29,8 @@ class PartRecord(msgspec.Struct):
     phase: Phase
     instance: str = ""
     """The name by which the router knows it, with others of its unit; empty for who is none."""
+    gpus: dict[str, float] = {}
+    """Shares of the GPUs' memory that it was promised, by GPU."""
     process: ProcessId | None = None
     restarts: int = 0
     message: str = ""

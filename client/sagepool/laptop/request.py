@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from sagepool.laptop import ports
+from sagepool.laptop.claims import read_claims, take_off
 from sagepool.laptop.errors import CommandError, WrongUse
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home, Place
@@ -97,7 +98,9 @@ def prepare(
     )
     secrets = Secrets(home.secrets)
     gpus = _as_if_empty(read_gpus) if is_restart else read_gpus
-    launch = plan.plan_pool(document, place, options, secrets, gpus)
+    launch = plan.plan_pool(
+        document, place, options, secrets, lambda: take_off(gpus(), read_claims(home, place))
+    )
     for group in plan.downloading_processes(document.pool, options):
         check_model(plan.hub_model(group), group.model.revision, f"group {group.name}")
     launch.file, launch.request = request.file, msgspec.to_builtins(request)
