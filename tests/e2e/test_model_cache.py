@@ -19,6 +19,7 @@ from sagepool_crds.pod_template import WAIT_CONTAINER
 SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 8_000_000
 HELD = 3_000_000
+RIGHT = hashlib.sha256(Random(7).randbytes(SIZE)).hexdigest()
 HUB = f"""
 import sys
 from random import Random
@@ -31,6 +32,15 @@ hub = ModelHub(models, ("0.0.0.0", 8080))
 hub.faults.hold_after["model.safetensors"] = {HELD}
 hub.faults.hold_limit_s = 15.0
 hub.serve_forever()
+"""
+BUCKET = f"""
+import sys
+from random import Random
+sys.path.insert(0, "/srv")
+from bucket_server import BucketServer
+weights = Random(7).randbytes({SIZE})
+files = {{"acme/tiny/config.json": b"{{}}", "acme/tiny/model.safetensors": weights}}
+BucketServer("models", files, "right", ("0.0.0.0", 8080)).serve_forever()
 """
 GROUP = {
     "name": "chat",
@@ -97,18 +107,29 @@ def run_as_root(
     return kubectl.run("logs", name).stdout
 
 
+def serve_in_pod(kubectl: Kubectl, image: str, name: str, module: str, script: str) -> str:
+    """Serve with a module of tests/support in the namespace; return the address."""
+    kubectl.run("create", "configmap", name, f"--from-file={SUPPORT / module}")
+    container = {"volumeMounts": [{"name": "program", "mountPath": "/srv"}]}
+    volumes = [{"name": "program", "configMap": {"name": name}}]
+    kubectl.apply(pod(kubectl, image, name, script, container=container, volumes=volumes))
+    kubectl.run("expose", "pod", name, "--port=8080")
+    kubectl.run("wait", f"pod/{name}", "--for=condition=Ready")
+    return f"http://{name}.{kubectl.namespace}.svc:8080"
+
+
 @pytest.fixture
 def hub(own_pool: Pool, image: str) -> str:
     """The address of a hub in the namespace of the pool; its model wants a token."""
     kubectl = own_pool.kubectl
-    kubectl.run("create", "configmap", "hub", f"--from-file={SUPPORT / 'model_hub.py'}")
     kubectl.run("create", "secret", "generic", "hub", "--from-literal=token=wrong")
-    container = {"volumeMounts": [{"name": "program", "mountPath": "/srv"}]}
-    volumes = [{"name": "program", "configMap": {"name": "hub"}}]
-    kubectl.apply(pod(kubectl, image, "hub", HUB, container=container, volumes=volumes))
-    kubectl.run("expose", "pod", "hub", "--port=8080")
-    kubectl.run("wait", "pod/hub", "--for=condition=Ready")
-    return f"http://hub.{kubectl.namespace}.svc:8080"
+    return serve_in_pod(kubectl, image, "hub", "model_hub.py", HUB)
+
+
+@pytest.fixture
+def storage(own_pool: Pool, image: str) -> str:
+    """The address of a storage in the namespace of the pool; its bucket wants a key."""
+    return serve_in_pod(own_pool.kubectl, image, "storage", "bucket_server.py", BUCKET)
 
 
 def downloads(pool: Pool) -> list[dict[str, Any]]:
@@ -155,19 +176,48 @@ def test_a_model_is_fetched_once_over_a_wrong_token_and_a_kill(
         )
         assert cache_of(pool)["phase"] == "Cached"
         wait_until(lambda: has_waited(pool), "the engine still waits for its model")
-        show = (
-            "import hashlib, pathlib; (found,) = pathlib.Path('/var/tmp').glob('acme--tiny--*');"
-            "print(hashlib.sha256((found / 'model.safetensors').read_bytes()).hexdigest())"
-        )
-        claim = {"persistentVolumeClaim": {"claimName": "rag-models"}}
-        digest = run_as_root(kubectl, image, "show", show, claim).strip()
-        assert digest == hashlib.sha256(Random(7).randbytes(SIZE)).hexdigest()
+        assert digest_of_weights(kubectl, image, "acme--tiny--*") == RIGHT
 
         kubectl.run("delete", "spool", pool.name)
         wait_until(lambda: not kubectl.get("job")["items"], "the Job outlives its pool")
         assert [one["metadata"]["name"] for one in kubectl.get("pvc")["items"]] == ["rag-models"]
     finally:
         installation.install()
+
+
+def test_a_model_is_fetched_from_a_bucket_with_the_keys_of_its_secret(
+    own_pool: Pool, image: str, volume: str, storage: str
+) -> None:
+    pool, kubectl = own_pool, own_pool.kubectl
+
+    def make_keys(name: str, key_id: str) -> None:
+        said = {
+            "AWS_ACCESS_KEY_ID": key_id,
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_ENDPOINT_URL": storage,
+        }
+        literals = [f"--from-literal={key}={value}" for key, value in said.items()]
+        kubectl.run("create", "secret", "generic", name, *literals)
+
+    make_keys("keys", "wrong")
+    model = {"name": "tiny", "uri": "s3://models/acme/tiny", "credentialsSecret": "keys"}
+    cache = {"type": "pvc", "size": "1Gi", "storageClassName": volume}
+    pool.apply(build_pool({**GROUP, "model": model}, cache=cache))
+    pool.wait(
+        lambda: pool.condition(names.MODELS_CACHED).get("reason") == "AccessDenied",
+        "a wrong key is not told",
+    )
+    assert "InvalidAccessKeyId: correct the keys" in pool.condition(names.MODELS_CACHED)["message"]
+    (engine,) = pool.engines()
+
+    make_keys("renewed", "right")
+    path = "/spec/groups/0/model/credentialsSecret"
+    pool.change({"op": "replace", "path": path, "value": "renewed"})
+    pool.wait(lambda: cache_of(pool).get("phase") == "Cached", "the model does not come")
+    assert cache_of(pool)["bytes"] > SIZE
+    wait_until(lambda: has_waited(pool), "the engine still waits for its model")
+    assert [*pool.engines()] == [engine]
+    assert digest_of_weights(kubectl, image, "models--acme--tiny--*") == RIGHT
 
 
 def test_a_model_that_no_pool_names_any_more_is_removed(
@@ -194,6 +244,16 @@ def test_a_model_that_no_pool_names_any_more_is_removed(
         assert after.startswith("acme--b--")
     finally:
         installation.install()
+
+
+def digest_of_weights(kubectl: Kubectl, image: str, folder: str) -> str:
+    """Of those that lie in the cache's only folder of that pattern."""
+    show = (
+        f"import hashlib, pathlib; (found,) = pathlib.Path('/var/tmp').glob('{folder}');"
+        "print(hashlib.sha256((found / 'model.safetensors').read_bytes()).hexdigest())"
+    )
+    claim = {"persistentVolumeClaim": {"claimName": "rag-models"}}
+    return run_as_root(kubectl, image, "show", show, claim).strip()
 
 
 def told(kubectl: Kubectl) -> list[str]:
