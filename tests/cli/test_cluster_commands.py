@@ -149,7 +149,7 @@ def test_wrong_use_is_a_sentence(run: Run, file: Path, words: str, code: int, sa
 
 
 def test_list_and_get_show_what_the_operator_wrote(
-    run: Run, namespace: Kubectl, file: Path
+    sage: Sage, run: Run, namespace: Kubectl, file: Path
 ) -> None:
     run(f"pool apply -f {file}")
     assert run("pool list").out.split()[:8] == [
@@ -173,7 +173,8 @@ def test_list_and_get_show_what_the_operator_wrote(
         ],
         groups=[{"name": "chat", "desired": 2, "ready": 1, "updated": 2, "message": "loads"}],
     )
-    row = run("pool list -A").out.splitlines()[1:]
+    everywhere = sage.run("pool", "list", "-A", f"--kubeconfig={namespace.kubeconfig}")
+    row = everywhere.out.splitlines()[1:]
     assert any(line.split()[:3] == [namespace.namespace, "rag", "1/3"] for line in row)
     page = run("pool get rag").out
     assert page.startswith("rag: InstancesStarting, 1/3 ready, source auto\n2 of 3 engines load\n")
