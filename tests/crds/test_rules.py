@@ -247,7 +247,7 @@ def test_server_fills_in_every_default(server: Server) -> None:
     assert answer["spec"]["groups"][1] == {
         "name": "embed",
         "role": "embedding",
-        "engine": {"type": "simulator", "args": [], "env": [], "port": 8000},
+        "engine": {"type": "simulator", "args": [], "embeddingArgs": [], "env": [], "port": 8000},
         "model": {"name": "bge-m3", "aliases": []},
         "adapters": [],
         "replicas": 1,
