@@ -6,6 +6,7 @@ what it knows into the place's record. Should it be killed, the kernel ends its 
 
 import asyncio
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -214,7 +215,7 @@ class Supervisor:
             return
         documents = list(self._launch.documents)
         for unit in self._units:
-            instance = json.loads(json.dumps(unit.keepers[0].part.instance))
+            instance = copy.deepcopy(unit.keepers[0].part.instance)
             if instance is not None:
                 urls = {role: keeper.url for keeper in unit.keepers for role in keeper.part.roles}
                 for endpoint in instance["spec"]["endpoints"]:
