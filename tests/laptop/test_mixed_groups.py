@@ -1,6 +1,6 @@
 """A chat and an embedding model of one group on vLLM: two processes of one instance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,19 @@ import pytest
 
 from crd_objects import group_object, mixed_group_object, pool_object
 from e2e_waiting import wait_until
+from laptop_plan import GPUS, Plan, engines, install_vllm, plan_objects
 from sage_command import Sage, free_port, kill, part_of, write_pool
 from sage_vllm import sage_with_vllm
 from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home
-from sagepool.laptop.launch import Launch, PartLaunch
-from sagepool.laptop.manifest import admit_objects, choose_pool
-from sagepool.laptop.plan import Options, downloading_processes, plan_pool, unused_backends
-from sagepool.laptop.secrets import Secrets
+from sagepool.laptop.launch import Launch
+from sagepool.laptop.plan import Options, downloading_processes, unused_backends
 from sagepool_crds.pool import InferencePool
 
 pytestmark = pytest.mark.timeout(180)
 
-Plan = Callable[..., Launch]
 Json = dict[str, Any]
-GPUS = [Gpu(0, "GPU-a", "H100", 100, 100), Gpu(1, "GPU-b", "H100", 100, 100)]
 
 
 def mixed(**fields: Any) -> Json:
@@ -39,25 +36,15 @@ def mixed(**fields: Any) -> Json:
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "vllm").write_text("#!/bin/sh\n")
-    (programs / "vllm").chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
+    install_vllm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     home = Home(tmp_path)
 
     def build(*groups: Json, gpus: Sequence[Gpu] = GPUS, **backends: str) -> Launch:
         pool = pool_object(groups=list(groups))
-        document = choose_pool(admit_objects([pool], "f"), None, "f")
-        options = Options("127.0.0.1", 8000, 9090, "info", backends)
-        place = home.place("pool", "rag")
-        return plan_pool(document, place, options, Secrets(home.secrets), lambda: gpus)
+        return plan_objects(home, pool, read_gpus=lambda: gpus, **backends)
 
     return build
-
-
-def engines(launch: Launch) -> dict[str, PartLaunch]:
-    return {part.name: part for part in launch.parts if part.kind == "engine"}
 
 
 def test_it_is_two_processes_of_one_instance(plan: Plan) -> None:

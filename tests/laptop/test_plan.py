@@ -1,6 +1,6 @@
 """What a pool becomes on this machine: processes, their command lines and what they see."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,15 @@ from crd_objects import (
     mixed_group_object,
     pool_object,
 )
+from laptop_plan import GPUS, Plan, engines, install_vllm, plan_objects
 from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home
-from sagepool.laptop.launch import Launch, PartLaunch
-from sagepool.laptop.manifest import admit_objects, choose_pool
-from sagepool.laptop.plan import Options, plan_pool
+from sagepool.laptop.launch import Launch
 from sagepool.laptop.request import StartRequest, prepare
-from sagepool.laptop.secrets import Secrets
 
-Plan = Callable[..., Launch]
 VLLM = {"type": "vllm"}
 REAL = {"name": "qwen", "uri": "hf://Qwen/Qwen2.5"}
-GPUS = [Gpu(0, "GPU-a", "H100", 100, 100), Gpu(1, "GPU-b", "H100", 100, 100)]
 
 
 @pytest.fixture
@@ -38,9 +34,7 @@ def home(tmp_path: Path) -> Home:
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on the PATH with vLLM in it."""
     folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "vllm").write_text("#!/bin/sh\n")
-    (folder / "vllm").chmod(0o755)
+    install_vllm(folder)
     monkeypatch.setenv("PATH", str(folder))
     return folder
 
@@ -48,16 +42,9 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def plan(home: Home) -> Plan:
     def build(*objects: dict[str, Any], gpus: Sequence[Gpu] = GPUS, **backends: str) -> Launch:
-        document = choose_pool(admit_objects(objects, "f"), None, "f")
-        options = Options("127.0.0.1", 8000, 9090, "info", backends)
-        place = home.place("pool", "rag")
-        return plan_pool(document, place, options, Secrets(home.secrets), lambda: gpus)
+        return plan_objects(home, *objects, read_gpus=lambda: gpus, **backends)
 
     return build
-
-
-def engines(launch: Launch) -> dict[str, PartLaunch]:
-    return {part.name: part for part in launch.parts if part.kind == "engine"}
 
 
 def test_every_replica_of_every_group_is_a_process(plan: Plan) -> None:
@@ -229,9 +216,7 @@ def test_gpus_are_not_asked_for_where_none_is_wanted(home: Home) -> None:
         raise AssertionError("nobody wants a GPU")
 
     pool = pool_object(groups=[group_object(gpu={"count": 8})])
-    document = choose_pool(admit_objects([pool], "f"), None, "f")
-    options = Options("127.0.0.1", 8000, 9090, "info", {})
-    plan_pool(document, home.place("pool", "rag"), options, Secrets(home.secrets), fail)
+    plan_objects(home, pool, read_gpus=fail)
 
 
 def test_a_mixed_group_is_one_process_with_two_roles(plan: Plan) -> None:
