@@ -181,12 +181,13 @@ def _start(request: "EngineRequest", limit_s: float, *, background: bool) -> Non
             f"it with `sage llm stop --port {request.port}`"
         )
     ports.refuse_busy_port("127.0.0.1", request.port, home)
-    if not Path(request.model).is_dir():
-        check_model(request.model, None, "sage llm run")
 
     def prepare() -> "tuple[Place, Launch]":
         left = lambda: take_off(read_gpus(os.environ), read_claims(home, place))  # noqa: E731
-        return place, plan_engine(request, left)
+        launch = plan_engine(request, left)
+        if not Path(request.model).is_dir():
+            check_model(request.model, None, "sage llm run")
+        return place, launch
 
     start(prepare, limit_s, background=background)
 
