@@ -21,6 +21,8 @@ class Kind:
     kind: str
     plural: str
     namespaced: bool = True
+    is_custom: bool = False
+    """Whether a CustomResourceDefinition defines it: that may change under its objects."""
 
     @property
     def api_version(self) -> str:
@@ -33,8 +35,10 @@ class Kind:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
-POOLS: Final = Kind(names.GROUP, names.VERSION, names.POOL_KIND, names.POOL_PLURAL)
-INSTANCES: Final = Kind(names.GROUP, names.VERSION, names.INSTANCE_KIND, names.INSTANCE_PLURAL)
+POOLS: Final = Kind(names.GROUP, names.VERSION, names.POOL_KIND, names.POOL_PLURAL, is_custom=True)
+INSTANCES: Final = Kind(
+    names.GROUP, names.VERSION, names.INSTANCE_KIND, names.INSTANCE_PLURAL, is_custom=True
+)
 PODS: Final = Kind("", "v1", "Pod", "pods")
 SERVICES: Final = Kind("", "v1", "Service", "services")
 SERVICE_ACCOUNTS: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts")

@@ -3,10 +3,16 @@
     list ──► watch from the list's version ──► the server ends it: watch on from the last version
       ▲                 │
       │                 ├─ 410 Gone: the version is forgotten, list again
-      └─────────────────┴─ it breaks or falls silent: wait (longer each time), watch on
+      ├─────────────────┼─ it breaks or falls silent: wait (longer each time), watch on
+      └─────────────────┴─ it ends too soon, of a custom kind: the schema may be another, list again
 
 A list replaces the whole copy: what is no longer in it counts as deleted. The scheme is that of
 client-go's Reflector; bookmarks keep the version fresh, so that a quiet kind seldom needs a list.
+
+The last line is ours. When a CustomResourceDefinition changes, the API server ends the watches of
+its kind, but for a moment it still shows in them what is written by the new schema as the old one
+reads it: without the fields that it does not know. At the same version the object reads otherwise
+then, and only a list shows it.
 """
 
 import asyncio
@@ -36,6 +42,8 @@ _SETTLED_S: Final = 5.0
 """A watch that lasted so long worked: the next failure starts with the shortest wait."""
 _SHORT_S: Final = 1.0
 """A watch that the server ended sooner counts as a failure."""
+_SLACK_S: Final = 1.0
+"""By how much a watch may be shorter than was asked for, and have run its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,7 @@ class Store(Mapping[ObjectKey, T]):
         self._entries[key] = entry
         if old is None:
             return [(None, entry.value)]
-        if old.version == entry.version:
+        if old.version == entry.version and old.value == entry.value:
             return []
         if old.uid != entry.uid:
             # Deleted and made again in between: that is no change of the same object.
@@ -230,11 +238,12 @@ class Reflector(Generic[T]):
 
     async def _watch(self) -> None:
         """Follow one watch to its end."""
+        asked_s = _WATCH_S * self._rng.uniform(1.0, 1.5)
         events = self._api.watch(
             self._kind,
             self._namespace,
             resource_version=self._version,
-            timeout_s=_WATCH_S * self._rng.uniform(1.0, 1.5),
+            timeout_s=asked_s,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
@@ -251,7 +260,10 @@ class Reflector(Generic[T]):
         finally:
             if is_open and self._clock() - started_at >= _SETTLED_S:
                 self._failures = 0
-        if self._clock() - started_at < _SHORT_S:
+        lasted_s = self._clock() - started_at
+        if self._kind.is_custom and lasted_s < asked_s - _SLACK_S:
+            self._version = ""
+        if lasted_s < _SHORT_S:
             # Something between us and the server cuts watches off: no busy loop over it.
             await self._pause(None, is_outage=False)
 

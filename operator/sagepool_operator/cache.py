@@ -12,7 +12,7 @@ then shows of them is no news: nobody is woken a second time.
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sagepool_crds import names
 from sagepool_crds.meta import PoolKey
@@ -21,6 +21,9 @@ from sagepool_kube.reflector import ObjectKey, Reflector
 from sagepool_operator.snapshot import CHILD_KINDS
 
 _Index = dict[PoolKey, dict[str, Object]]
+
+_TYPE: Final = frozenset({"apiVersion", "kind"})
+"""What the objects of a list lack."""
 
 
 class ReflectedCache:
@@ -148,9 +151,10 @@ class ReflectedCache:
         objects = self._index[kind].setdefault(key, {})
         name = obj["metadata"]["name"]
         here = objects.get(name)
-        if here is not None and _version(here) >= _version(obj):
+        slim = _slim(obj)
+        if here is not None and not _is_news(here, slim):
             return False
-        objects[name] = _slim(obj)
+        objects[name] = slim
         return True
 
     def _drop(self, kind: Kind, key: PoolKey, obj: Object) -> None:
@@ -178,6 +182,14 @@ def _slim(obj: Object) -> dict[str, Any]:
     """The object without the record of who set which field: half of its size, never read."""
     meta = {k: v for k, v in obj["metadata"].items() if k != "managedFields"}
     return {**obj, "metadata": meta}
+
+
+def _is_news(here: Object, obj: Object) -> bool:
+    """Whether an object is newer than it is here, or reads otherwise at the same version: so it
+    does once its CustomResourceDefinition is another."""
+    if _version(obj) != _version(here):
+        return _version(obj) > _version(here)
+    return any(here.get(part) != obj.get(part) for part in {*here, *obj} - _TYPE)
 
 
 def _address(obj: Object) -> ObjectKey:

@@ -10,12 +10,14 @@ from typing import TypeAlias
 
 import pytest
 
-from kube_fake import FakeKube
+from kube_fake import FakeKube, Json
 from kube_world import instance, until
-from sagepool_kube.api import INSTANCES, Object
+from sagepool_kube.api import INSTANCES, SERVICES, Object
 from sagepool_kube.errors import Forbidden, Gone, NotFound, Unavailable
 from sagepool_kube.patience import MAX_WAIT_S
 from sagepool_kube.reflector import Backoff, Reflector
+
+LONGEST_WATCH_S = 360.0
 
 Change: TypeAlias = tuple[str | None, str | None]
 
@@ -215,12 +217,39 @@ async def test_an_object_made_anew_under_its_name_is_told_as_deletion_and_additi
 async def test_a_watch_that_the_server_ends_goes_on_without_a_list() -> None:
     kube = FakeKube()
     async with following(kube) as followed:
-        followed.clock.now += 300
+        followed.clock.now += LONGEST_WATCH_S
         kube.break_watches()
         placed(kube, "a")
         await until(lambda: followed.names == ["a"])
         assert followed.verbs() == ["list", "watch", "watch"]
         assert followed.clock.waits == []
+
+
+def limit_everywhere(obj: Json) -> None:
+    obj["spec"]["maxConcurrency"] = 7
+
+
+async def test_objects_that_read_otherwise_when_their_kind_is_another_are_told() -> None:
+    kube = FakeKube()
+    placed(kube, "a")
+    async with following(kube) as followed:
+        kube.redefine(INSTANCES, "team-a", "a", limit_everywhere)
+        kube.break_watches()
+        await until(lambda: followed.changes[1:] == [("a:1", "a:7")])
+        await until(lambda: followed.verbs() == ["list", "watch", "list", "watch"])
+
+
+async def test_a_kind_that_nobody_can_redefine_is_not_listed_again() -> None:
+    kube = FakeKube()
+    reflector = Reflector(kube, SERVICES, None, project=lambda obj: obj)
+    task = asyncio.create_task(reflector.run())
+    await reflector.synced.wait()
+    await until(lambda: len(kube.calls) == 2)
+    kube.break_watches()
+    await until(lambda: len(kube.calls) == 3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [verb for verb, _ in kube.calls] == ["list", "watch", "watch"]
 
 
 async def test_a_watch_that_breaks_goes_on_from_the_last_version() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from crd_objects import pool_object
 from kube_fake import FakeKube
 from operator_waiting import until
 from operator_world import KEY
 from sagepool_crds import names
 from sagepool_crds.meta import PoolKey
-from sagepool_kube.api import SERVICES
+from sagepool_kube.api import POOLS, SERVICES
 from sagepool_operator.cache import ReflectedCache
 
 
@@ -110,6 +111,24 @@ async def test_a_pool_is_woken_once_by_a_write_of_ours_and_not_by_its_echo(
     assert woken == [KEY]
     kube.put(SERVICES, service(spec={"n": 2}))
     await until(lambda: woken == [KEY, KEY])
+
+
+async def test_a_pool_that_reads_otherwise_at_its_version_is_looked_at_again(
+    synced: ReflectedCache, kube: FakeKube, woken: list[PoolKey]
+) -> None:
+    """An older schema has shown it without a field, and its kind is another now."""
+
+    def suspend(pool: dict[str, Any]) -> None:
+        pool["spec"]["suspend"] = True
+
+    kube.put(POOLS, {**pool_object(), "metadata": {"name": KEY.name, "namespace": KEY.namespace}})
+    await until(lambda: woken == [KEY])
+    kube.redefine(POOLS, KEY.namespace, KEY.name, suspend)
+    kube.break_watches()
+    await until(lambda: woken == [KEY, KEY])
+    found = synced.pool(KEY)
+    assert found is not None
+    assert found["spec"]["suspend"] is True
 
 
 async def test_answer_that_comes_after_the_watch_has_shown_the_deletion_is_too_late(

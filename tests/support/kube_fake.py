@@ -152,6 +152,13 @@ class FakeKube:
         self._update(address, new)
         return self.read(kind, namespace, name)
 
+    def redefine(
+        self, kind: Kind, namespace: str | None, name: str, change: Callable[[Json], None]
+    ) -> None:
+        """Let an object read otherwise at the version that it has: so it does when its
+        CustomResourceDefinition has become another."""
+        change(self._records[self._find("edit", kind, namespace, name)].obj)
+
     def remove(self, kind: Kind, namespace: str | None, name: str) -> None:
         """Delete an object, and what it owns, as somebody else would."""
         self._drop(self._find("remove", kind, namespace, name))
@@ -190,7 +197,8 @@ class FakeKube:
         self._faults.append((verb, kind, error))
 
     def break_watches(self, error: KubeError | None = None) -> None:
-        """End every open watch: with an error, or as the server does when its time is over."""
+        """End every open watch: with an error, or as the server does when its time is over or its
+        kind has become another."""
         self._broken = error
         self._epoch += 1
         self._wake()
