@@ -12,11 +12,12 @@ from e2e_waiting import wait_until
 from laptop_plan import GPUS, Plan, engines, install_vllm, plan_objects
 from sage_command import Sage, free_port, kill, part_of, write_pool
 from sage_vllm import sage_with_vllm
+from sagepool.laptop.backends import unused_backends
 from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home
 from sagepool.laptop.launch import Launch
-from sagepool.laptop.plan import Options, downloading_processes, unused_backends
+from sagepool.laptop.plan import Options, downloading_processes
 from sagepool_crds.pool import InferencePool
 
 pytestmark = pytest.mark.timeout(180)

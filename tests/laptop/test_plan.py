@@ -1,5 +1,6 @@
 """What a pool becomes on this machine: processes, their command lines and what they see."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def test_a_model_that_only_a_cluster_can_reach_is_refused(plan: Plan, uri: str) 
 
 def test_an_engine_that_loads_a_model_is_not_put_on_a_group_without_one(plan: Plan) -> None:
     with pytest.raises(
-        WrongUse, match=r"group chat: vllm loads a model, and model qwen has no uri"
+        WrongUse,
+        match=r"--llm-backend: .*spec\.groups\[0\]\.model: .*model\.uri is missing: say what",
     ):
         plan(pool_object(groups=[group_object(model={"name": "qwen"})]), llm="vllm")
 
@@ -243,6 +245,34 @@ def test_a_missing_vllm_is_said_with_the_ways_out(plan: Plan, programs: Path) ->
 def test_a_backend_takes_the_place_of_the_file_s_engine_and_of_its_words(plan: Plan) -> None:
     found = engines(plan(two_on_a_gpu(), gpus=[], llm="simulator", embedding="simulator"))
     assert {part.engine for part in found.values()} == {"simulator"}
+
+
+@pytest.mark.parametrize(
+    ("backends", "kept"),
+    [
+        ({"embedding": "simulator"}, {"uri"}),
+        ({"embedding": "tei"}, {"uri", "revision", "tokenSecret"}),
+    ],
+)
+def test_what_only_the_former_engine_takes_goes_unused(
+    plan: Plan, home: Home, programs: Path, backends: dict[str, str], kept: set[str]
+) -> None:
+    shutil.copy(programs / "vllm", programs / "text-embeddings-router")
+    secret(home, "hf", "token")
+    token = {"name": "hf", "key": "token"}
+    model = {**REAL, "revision": "main", "tokenSecret": token}
+    gpu = {"count": 1, "memory": "24Gi", "memoryFraction": 0.4, "pricePerHour": 2.0}
+    engine = {**VLLM, "args": ["--seed=7"], "env": [{"name": "X", "value": "1"}]}
+    group = group_object(role="embedding", engine=engine, model=model, gpu=gpu, replicas=1)
+    launch = plan(pool_object(groups=[group]), **backends)
+    (moved,) = launch.documents[0]["spec"]["groups"]
+    assert moved["engine"]["type"] == backends["embedding"]
+    assert moved["gpu"]["pricePerHour"] == 2.0
+    assert {"memory", "memoryFraction"}.isdisjoint(moved["gpu"])
+    assert moved["model"].keys() == {"name", "aliases", *kept}
+    (part,) = engines(launch).values()
+    assert "--seed=7" not in part.command
+    assert "X" not in part.environment
 
 
 @pytest.mark.parametrize("name", ["gpu", "hybrid", "rag", "shared-gpu"])

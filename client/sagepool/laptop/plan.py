@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sagepool.laptop.backends import (
+    Backends,
+    backend_flag,
+    backend_of,
+    groups_at_urls,
+    move_groups,
+)
 from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import DEFAULT_FRACTION, Demand, Gpu, assign_gpus
 from sagepool.laptop.home import Place
@@ -28,7 +35,7 @@ from sagepool_operator.engines.container import HUB_SCHEME, EngineContainer, hub
 from sagepool_operator.engines.processes import processes_of
 from sagepool_router.sources.document import Document
 
-__all__ = ["Options", "downloading_processes", "hub_model", "plan_pool", "unused_backends"]
+__all__ = ["Options", "downloading_processes", "hub_model", "plan_pool"]
 
 _PROGRAMS: Final[Mapping[EngineType, str]] = {
     "vllm": "vllm",
@@ -50,8 +57,7 @@ class Options:
     port: int
     admin_port: int
     log_level: str
-    backends: Mapping[str, str]
-    """Role of a group → the engine that runs it in place of the file's."""
+    backends: Backends
 
 
 def plan_pool(
@@ -71,10 +77,10 @@ def plan_pool(
         read_gpus: asks for the GPUs; called only where an engine wants one.
 
     Raises:
-        WrongUse: a program, a GPU or a key is missing.
+        WrongUse: a program, a GPU or a key is missing, or a backend lacks something.
     """
-    pool = document.pool
-    groups = _groups(pool, options)
+    pool = move_groups(document.pool, options.backends)
+    groups = _groups(pool, options.backends)
     engines = [
         part
         for group in groups
@@ -82,7 +88,7 @@ def plan_pool(
         for part in _engine(pool, group, number, secrets)
     ]
     _give_gpus(engines, {group.name: group for group in groups}, read_gpus)
-    elsewhere = [_at_url(pool, group, url) for group, url in _groups_elsewhere(pool, options)]
+    elsewhere = [_at_url(pool, group, url) for group, url in groups_at_urls(pool, options.backends)]
     objects = [_pool_object(pool), *map(_instance_object, document.instances), *elsewhere]
     host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
     shown = f"[{host}]" if ":" in host else host
@@ -99,38 +105,20 @@ def downloading_processes(pool: InferencePool, options: Options) -> list[Group]:
     """Engine processes that, run here, load a model of the hub; each as a group of its own."""
     return [
         process
-        for group in _groups(pool, options)
+        for group in _groups(move_groups(pool, options.backends), options.backends)
         if group.engine.type != "simulator" and _count(pool, group)
         for process in processes_of(group)
     ]
 
 
-def unused_backends(pool: InferencePool, backends: Mapping[str, str]) -> list[str]:
-    """Roles for which a backend is given that no group takes."""
-    used = {
-        role
-        for group in pool.spec.groups
-        if _backend_of(group, backends)
-        for role in (("llm", "embedding") if group.role == "llm_embedding" else (group.role,))
-    }
-    return sorted(backends.keys() - used)
-
-
-def _groups(pool: InferencePool, options: Options) -> list[Group]:
-    """The groups with the engines that run them here."""
+def _groups(pool: InferencePool, backends: Backends) -> list[Group]:
+    """The groups with as many engines as run here."""
     return [
-        _on_backend(_fixed(group), _backend_of(group, options.backends))
+        group.model_copy(update={"replicas": 0})
+        if "://" in backend_of(group, backends)
+        else _fixed(group)
         for group in pool.spec.groups
     ]
-
-
-def _backend_of(group: Group, backends: Mapping[str, str]) -> str:
-    """The engine that takes the place of the group's; empty: none. Who serves two models takes
-    one that is given for both roles."""
-    if group.role != "llm_embedding":
-        return backends.get(group.role, "")
-    chat, embedding = backends.get("llm", ""), backends.get("embedding", "")
-    return chat if chat == embedding else ""
 
 
 def _count(pool: InferencePool, group: Group) -> int:
@@ -146,13 +134,6 @@ def _fixed(group: Group) -> Group:
     return group.model_copy(update={"replicas": count, "scaling": None})
 
 
-def _groups_elsewhere(pool: InferencePool, options: Options) -> Iterator[tuple[Group, str]]:
-    for group in pool.spec.groups:
-        backend = _backend_of(group, options.backends)
-        if "://" in backend:
-            yield group, backend
-
-
 def _at_url(pool: InferencePool, group: Group, url: str) -> dict[str, Any]:
     instance = _own_instance(pool, group, f"{group.name}-elsewhere")
     del instance["spec"]["group"]
@@ -162,18 +143,7 @@ def _at_url(pool: InferencePool, group: Group, url: str) -> dict[str, Any]:
     try:
         return admit(instance)
     except Refused as refused:
-        raise WrongUse(f"{_backend_flag(group)}: {refused}") from None
-
-
-def _on_backend(group: Group, backend: str) -> Group:
-    """The group on another engine; what only the former needs goes unused."""
-    if not backend or backend == group.engine.type:
-        return group
-    if "://" in backend:
-        return group.model_copy(update={"replicas": 0})
-    words: dict[str, Any] = {"args": [], "embedding_args": [], "env": []}
-    engine = group.engine.model_copy(update={"type": backend, **words})
-    return group.model_copy(update={"engine": engine})
+        raise WrongUse(f"{backend_flag(group)}: {refused}") from None
 
 
 def _router(pool: InferencePool, place: Place, options: Options, secrets: Secrets) -> PartLaunch:
@@ -231,11 +201,6 @@ def _process(group: Group, process: Group, name: str, secrets: Secrets) -> PartL
     """One process of the group's engine; `process` is it as a group of its own."""
     engine_type, model = process.engine.type, process.model
     uri = model.uri or ""
-    if engine_type != "simulator" and not uri:
-        raise WrongUse(
-            f"group {group.name}: {engine_type} loads a model, and model {model.name} has no uri: "
-            "name one on the hub, hf://OWNER/NAME"
-        )
     if engine_type != "simulator" and not uri.startswith(HUB_SCHEME):
         raise WrongUse(
             f"group {group.name}: {uri} is for a cluster, which mounts or caches it: name a model "
@@ -283,14 +248,10 @@ def _adapters(group: Group) -> list[str]:
     return ["--lora-modules", *places]
 
 
-def _backend_flag(group: Group) -> str:
-    return "--embedding-backend" if group.role == "embedding" else "--llm-backend"
-
-
 def _simulator_flags(group: Group) -> str:
     if group.role == "llm_embedding":
         return "--llm-backend simulator --embedding-backend simulator"
-    return f"{_backend_flag(group)} simulator"
+    return f"{backend_flag(group)} simulator"
 
 
 def _environment(container: EngineContainer, group: Group, secrets: Secrets) -> dict[str, str]:

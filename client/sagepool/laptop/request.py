@@ -71,11 +71,12 @@ def prepare(
     """
     # Not at the top: a status needs none of it.
     from sagepool.laptop import manifest, plan
+    from sagepool.laptop.backends import unused_backends
 
     backends = _backends(request)
     objects, origin = _objects(request)
     document = manifest.choose_pool(objects, request.pool or None, origin)
-    for role in plan.unused_backends(document.pool, backends):
+    for role in unused_backends(document.pool, backends):
         raise WrongUse(
             f"--{role}-backend is given, and pool {document.pool.metadata.name} has no group of "
             f"role {role}: leave it out (a group of role llm_embedding takes an engine that is "
