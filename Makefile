@@ -93,20 +93,21 @@ test: setup .venv-frameworks/.complete .venv-compiled/.complete ## All that CI r
 	.venv-compiled/bin/python -m pytest tests/router
 	$(CLUSTER_FOR_TESTS)
 	$(BIN)/pytest -m "not e2e and not engines"
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m "e2e and not engines"
 
 .PHONY: test-compiled
 test-compiled: .venv-compiled/.complete ## The router's tests over its compiled modules
 	.venv-compiled/bin/python -m pytest tests/router
 
 .PHONY: test-engines
-test-engines: setup $(ENGINES)/.complete ## vLLM itself: flags, router, laptop; installs it (6 GB)
-	SAGEPOOL_TEST_ENGINES=$(ENGINES)/bin/python SAGEPOOL_TEST_REQUIRED=1 $(BIN)/pytest -m engines tests/real_engines
+test-engines: setup $(ENGINES)/.complete ## vLLM itself: flags, router, laptop, pods; installs it (6 GB)
+	$(CLUSTER_FOR_TESTS)
+	SAGEPOOL_TEST_ENGINES=$(ENGINES)/bin/python $(BIN)/pytest -m engines
 
 .PHONY: test-e2e
 test-e2e: setup ## Only the end-to-end tests
 	$(CLUSTER_FOR_TESTS)
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m "e2e and not engines"
 
 .PHONY: bench
 bench: .venv-compiled/.complete ## Our router beside others in one run; writes docs/benchmarks.md (half an hour)

@@ -9,6 +9,7 @@ import pytest
 from e2e_audit import AuditLog
 from e2e_endpoint import reach_router
 from e2e_installation import OPERATOR_SELECTOR, Installation
+from e2e_pods import run_as_root
 from e2e_pool import Pool, build_pool
 from kubectl import Kubectl
 from required_environment import read_required
@@ -139,3 +140,28 @@ def second_release(
     yield release
     release.uninstall()
     kubectl.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def volume(own_pool: Pool, image: str) -> Iterator[str]:
+    """The storage class of a volume on the node that the downloader's user may write."""
+    name = f"models-{uuid.uuid4().hex[:8]}"
+    path = f"/var/tmp/{name}"
+    kubectl = own_pool.kubectl
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": name,
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+    }
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    )
+    mount = {"hostPath": {"path": "/var/tmp"}}
+    prepare = f"import os; os.makedirs('{path}', exist_ok=True); os.chown('{path}', 65532, 65532)"
+    run_as_root(kubectl, image, "prepare", prepare, mount)
+    yield name
+    kubectl.run("delete", "pod", "--all", "--force", "--grace-period=0")
+    run_as_root(kubectl, image, "tidy", f"import shutil; shutil.rmtree('{path}')", mount)
+    kubectl.run("delete", "pv", name, "--wait=false")

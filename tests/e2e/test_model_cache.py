@@ -1,22 +1,19 @@
 """A model's way into a pool's cache: real bytes from a hub in the cluster, over a kill."""
 
 import hashlib
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
 from e2e_installation import Installation
+from e2e_pods import run_as_root, serve_in_pod
 from e2e_pool import Pool, build_pool
 from e2e_waiting import wait_until
 from kubectl import Kubectl
 from sagepool_crds import names
 from sagepool_crds.pod_template import WAIT_CONTAINER
 
-SUPPORT = Path(__file__).parents[1] / "support"
 SIZE = 8_000_000
 HELD = 3_000_000
 RIGHT = hashlib.sha256(Random(7).randbytes(SIZE)).hexdigest()
@@ -53,69 +50,6 @@ GROUP = {
     },
     "replicas": 1,
 }
-
-
-@pytest.fixture
-def volume(own_pool: Pool, image: str) -> Iterator[str]:
-    """The storage class of a volume on the node that the downloader's user may write."""
-    name = f"models-{uuid.uuid4().hex[:8]}"
-    path = f"/var/tmp/{name}"
-    kubectl = own_pool.kubectl
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteMany"],
-        "storageClassName": name,
-        "persistentVolumeReclaimPolicy": "Retain",
-        "hostPath": {"path": path, "type": "DirectoryOrCreate"},
-    }
-    kubectl.apply(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
-    )
-    mount = {"hostPath": {"path": "/var/tmp"}}
-    prepare = f"import os; os.makedirs('{path}', exist_ok=True); os.chown('{path}', 65532, 65532)"
-    run_as_root(kubectl, image, "prepare", prepare, mount)
-    yield name
-    kubectl.run("delete", "pod", "--all", "--force", "--grace-period=0")
-    run_as_root(kubectl, image, "tidy", f"import shutil; shutil.rmtree('{path}')", mount)
-    kubectl.run("delete", "pv", name, "--wait=false")
-
-
-def pod(kubectl: Kubectl, image: str, name: str, script: str, **spec: Any) -> dict[str, Any]:
-    """A pod that runs Python."""
-    container = {
-        "name": "main",
-        "image": image,
-        "command": ["python3", "-c", script],
-        **spec.pop("container", {}),
-    }
-    meta = {"name": name, "namespace": kubectl.namespace, "labels": {"app": name}}
-    whole = {"restartPolicy": "Never", "containers": [container], **spec}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": whole}
-
-
-def run_as_root(
-    kubectl: Kubectl, image: str, name: str, script: str, volume: dict[str, Any]
-) -> str:
-    """Run Python with a volume at /var/tmp, and return what it printed."""
-    container = {
-        "volumeMounts": [{"name": "place", "mountPath": "/var/tmp"}],
-        "securityContext": {"runAsUser": 0},
-    }
-    volumes = [{"name": "place", **volume}]
-    kubectl.apply(pod(kubectl, image, name, script, container=container, volumes=volumes))
-    kubectl.run("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded")
-    return kubectl.run("logs", name).stdout
-
-
-def serve_in_pod(kubectl: Kubectl, image: str, name: str, module: str, script: str) -> str:
-    """Serve with a module of tests/support in the namespace; return the address."""
-    kubectl.run("create", "configmap", name, f"--from-file={SUPPORT / module}")
-    container = {"volumeMounts": [{"name": "program", "mountPath": "/srv"}]}
-    volumes = [{"name": "program", "configMap": {"name": name}}]
-    kubectl.apply(pod(kubectl, image, name, script, container=container, volumes=volumes))
-    kubectl.run("expose", "pod", name, "--port=8080")
-    kubectl.run("wait", f"pod/{name}", "--for=condition=Ready")
-    return f"http://{name}.{kubectl.namespace}.svc:8080"
 
 
 @pytest.fixture

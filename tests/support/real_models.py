@@ -22,6 +22,11 @@ class Models:
     adapter: Path
     """A LoRA adapter of the chat model."""
 
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Where the files of each model are, by its name on the hub."""
+        return {name: _place(self.cache, name) for name in (CHAT, EMBEDDING)}
+
     def group(self, name: str, role: str, model: str, *args: str, **fields: Any) -> dict[str, Any]:
         """A group that vLLM serves here: small, on one thread, from this cache."""
         engine = {
@@ -60,7 +65,12 @@ def make_models(engines: Engines, folder: Path) -> Models:
 
 def _snapshot(folder: Path, model: str) -> Path:
     """The folder of a model's files; the main branch points to it."""
-    place = folder / f"models--{model.replace('/', '--')}"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(_REVISION)
-    return place / "snapshots" / _REVISION
+    place = _place(folder, model)
+    refs = place.parents[1] / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(_REVISION)
+    return place
+
+
+def _place(folder: Path, model: str) -> Path:
+    return folder / f"models--{model.replace('/', '--')}" / "snapshots" / _REVISION
