@@ -1,6 +1,7 @@
 """In which order a supervisor ends its processes, and what it ends with."""
 
 import asyncio
+import errno
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from sage_command import Sage, free_port, pids_of, until_gone
+from sagepool.laptop import supervisor
 from sagepool.laptop.home import Home
 from sagepool.laptop.launch import Launch, PartLaunch
 from sagepool.laptop.process import identify
@@ -50,12 +52,12 @@ async def supervised(folder: Path, *parts: PartLaunch) -> AsyncIterator[asyncio.
     try:
         async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
             launch = Launch("rag", list(parts), "http://127.0.0.1:1")
-            supervisor = Supervisor(launch, place, myself, client)
-            running = asyncio.create_task(supervisor.run())
+            keeping = Supervisor(launch, place, myself, client)
+            running = asyncio.create_task(keeping.run())
             async with asyncio.timeout(30):
                 await asyncio.to_thread(wait_for, [folder / part.name for part in parts])
             yield running
-            supervisor.stop()
+            keeping.stop()
             async with asyncio.timeout(30):
                 await running
     finally:
@@ -78,12 +80,41 @@ async def test_it_ends_when_its_folder_is_replaced(tmp_path: Path) -> None:
         place.make()
         successor = place.lock()
         assert successor is not None
+        for path in (place.record, place.router_file):
+            path.write_text("the successor's")
         try:
             async with asyncio.timeout(20):
                 assert await running == 0
         finally:
             os.close(successor)
         assert (tmp_path / "ended").read_text().split() == ["chat-0"]
+        for path in (place.record, place.router_file):
+            assert path.read_text() == "the successor's"
+
+
+async def test_a_folder_that_cannot_be_looked_at_is_not_taken_for_a_removed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FOLDER_POLL_S", 0.01)
+    engine = PartLaunch("chat-0", "engine", slow_to_end("chat-0", 0, tmp_path), "/")
+    async with supervised(tmp_path, engine) as running:
+        lock_file = Home(tmp_path / "home").place("pool", "rag").lock_file
+        looked = asyncio.Event()
+        stat = Path.stat
+
+        def fail(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+            if path == lock_file:
+                looked.set()
+                raise OSError(errno.ESTALE, "stale file handle")
+            return stat(path, follow_symlinks=follow_symlinks)
+
+        monkeypatch.setattr(Path, "stat", fail)
+        for _ in range(2):
+            looked.clear()
+            async with asyncio.timeout(10):
+                await looked.wait()
+        assert not running.done()
+        monkeypatch.undo()
 
 
 def test_a_pool_whose_folder_is_removed_leaves_no_process(sage: Sage, pool_file: Path) -> None:

@@ -62,6 +62,7 @@ class Supervisor:
     ) -> None:
         self._launch = launch
         self._place = place
+        self._lock_file = _file_id(place.lock_file)
         self._client = client
         self._stop = asyncio.Event()
         self._is_lacking = asyncio.Event()
@@ -134,20 +135,28 @@ class Supervisor:
         # The router first: its requests still need the engines.
         for kind in ("router", "engine"):
             await asyncio.gather(*(k.stop() for k in self._keepers if k.part.kind == kind))
-        self._place.router_file.unlink(missing_ok=True)
         if self._failure:
             self._record.parts = []
             self._set_outcome("failed", self._failure)
-        else:
-            self._place.record.unlink(missing_ok=True)
+        if self._has_place():
+            self._place.router_file.unlink(missing_ok=True)
+            if not self._failure:
+                self._place.record.unlink(missing_ok=True)
 
     async def _end_with_the_place(self) -> NoReturn:
         """Stop when the folder is removed or replaced: no command would find the pool any more."""
-        mine = _file_id(self._place.lock_file)
         while True:
             await asyncio.sleep(_FOLDER_POLL_S)
-            if _file_id(self._place.lock_file) != mine:
+            if not self._has_place():
                 self.stop()
+
+    def _has_place(self) -> bool:
+        """Whether the folder is still this pool's, as far as it can be seen: what lies in another
+        one of its name is another pool's."""
+        try:
+            return _file_id(self._place.lock_file) == self._lock_file
+        except OSError:  # a file system that does not answer has removed nothing
+            return True
 
     async def _follow_readiness(self) -> NoReturn:
         """Ready is what answers."""
@@ -206,12 +215,13 @@ class Supervisor:
 
     def _write_record(self) -> None:
         # On a full disk the pool goes on; the commands then see what was last written.
-        with contextlib.suppress(OSError):
-            write_record(self._place, self._record)
+        if self._has_place():
+            with contextlib.suppress(OSError):
+                write_record(self._place, self._record)
 
     def _write_router_file(self) -> None:
         """The pool with its engines where they listen now; the router follows the file."""
-        if not self._launch.documents:
+        if not self._launch.documents or not self._has_place():
             return
         documents = list(self._launch.documents)
         for unit in self._units:
@@ -230,7 +240,11 @@ class Supervisor:
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another one of the same name; None where there is none."""
+    """What tells a file from another one of the same name; None where there is none.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
