@@ -13,6 +13,8 @@ from sagepool.cli.values import finite
 from sagepool.laptop.errors import NothingFound, WrongUse
 
 if TYPE_CHECKING:  # what commands need is imported when they run
+    from collections.abc import Callable
+
     from sagepool.laptop.home import Place
     from sagepool.laptop.launch import Launch
     from sagepool.laptop.request import Prepared, StartRequest
@@ -155,8 +157,7 @@ def restart(
         raise NothingFound(f"pool {place.name} does not run")
     request = msgspec.convert(record.request, StartRequest)
     _prepare(request, is_restart=place.is_taken())
-    control.stop(place)
-    _start(request, timeout, background=True)
+    _start(request, timeout, background=True, stop_first=lambda: control.stop(place))
 
 
 @app.command()
@@ -215,10 +216,17 @@ def config(
         print(yaml.safe_dump_all(objects, sort_keys=False, allow_unicode=True), end="")
 
 
-def _start(request: "StartRequest", limit_s: float, *, background: bool) -> None:
+def _start(
+    request: "StartRequest",
+    limit_s: float,
+    *,
+    background: bool,
+    stop_first: "Callable[[], object]" = lambda: None,
+) -> None:
     from sagepool.cli.starting import start as start_launch
 
     def prepare() -> "tuple[Place, Launch]":
+        stop_first()  # not earlier: another start would take the GPUs
         prepared = _prepare(request)
         return prepared.place, prepared.launch
 
