@@ -113,6 +113,7 @@ def place_of(pool: InferencePool) -> str:
 def places_of(pool: InferencePool, group: Group) -> tuple[Place, ...]:
     """Where the group's engines find each model, in the order of `served`."""
     places: list[Place] = []
+    # By the claim below it: a kubelet never mounts one claim twice into a pod.
     volumes: dict[str, Volume] = {}
     for role, model in group.served:
         place = Place(role, model)
@@ -120,7 +121,8 @@ def places_of(pool: InferencePool, group: Group) -> tuple[Place, ...]:
             download = _download(pool, model)
             claim, path = _on_claim(model) or ("", download.folder if download else "")
             if claim or download is not None:
-                volume = volumes.setdefault(claim, Volume(*_MOUNTS[len(volumes)], claim))
+                below = claim or claim_of(pool)
+                volume = volumes.setdefault(below, Volume(*_MOUNTS[len(volumes)], claim))
                 place = Place(role, model, volume, path, download)
         places.append(place)
     return tuple(places)
@@ -194,8 +196,8 @@ def _served_from_cache(pool: InferencePool) -> Iterator[str]:
     """Folders of the cache that groups serve as those of a claim like any other."""
     claim = claim_of(pool)
     for place in _all_places(pool):
-        volume = place.volume
-        if volume is not None and volume.claim and volume.claim == claim and place.path:
+        found = _on_claim(place.model)
+        if claim and found is not None and found[0] == claim and place.path:
             yield place.path.partition("/")[0]
 
 

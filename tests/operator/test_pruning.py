@@ -178,6 +178,16 @@ async def test_a_folder_of_the_cache_that_is_served_as_that_of_a_claim_is_kept(
     assert [kept(job) for job in prunes(world)] == [["mine"]]
 
 
+async def test_it_is_kept_too_where_the_group_fetches_its_other_model_into_the_cache(
+    world: World,
+) -> None:
+    both = chat(
+        "a", role="llm_embedding", embeddingModel={"name": "text", "uri": "pvc://models/mine/v1"}
+    )
+    await settled(world, both)
+    assert [kept(job) for job in prunes(world)] == [[folder(world), "mine"]]
+
+
 class TestAModelThatComesBack:
     """The Job that could remove it has to be gone before anything needs it."""
 

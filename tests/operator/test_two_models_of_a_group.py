@@ -164,6 +164,9 @@ async def test_nothing_is_removed_while_a_pod_has_the_former_embedding_model(wor
             "pvc://b/y",
             [("models", "/models", "models"), ("embedding-models", "/embedding-models", "b")],
         ),
+        # The cache's own claim: a kubelet never mounts one twice into a pod.
+        ("pvc://models/x", "hf://acme/text", [("models", "/models", "models")]),
+        ("hf://acme/chat", "pvc://models/y", [("models", "/models", "models")]),
     ],
 )
 async def test_models_on_different_volumes_have_a_mount_each(
