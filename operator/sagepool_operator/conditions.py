@@ -226,10 +226,8 @@ def judge_fit(fits: Sequence[GroupFit]) -> Judgement | None:
         elif fit.estimate.fits:
             small.append(f"group {fit.group}: {fit.model}: {_describe_need(fit.estimate)}")
         else:
-            need, advice = (
-                _describe_need(fit.estimate),
-                _advise_on_size(fit.estimate, fit.args_field),
-            )
+            need = _describe_need(fit.estimate)
+            advice = _advise_on_size(fit.estimate, fit)
             large.append(f"group {fit.group}: {fit.model}: {need}: {advice}")
     if large:
         return Judgement(False, "ModelTooLarge", "; ".join(large))
@@ -247,11 +245,13 @@ def _describe_need(found: Estimate) -> str:
     )
 
 
-def _advise_on_size(found: Estimate, args_field: str) -> str:
+def _advise_on_size(found: Estimate, fit: GroupFit) -> str:
     advice = "raise gpu.count, take GPUs with more memory, or a quantised or smaller model"
+    if fit.share:
+        advice = f"{fit.share}, {advice}"
     if found.longest == 0:
         return advice
-    return f"{advice}; or set --max-model-len={found.longest} in {args_field}, or less"
+    return f"{advice}; or set --max-model-len={found.longest} in {fit.args_field}, or less"
 
 
 def _gib(size_bytes: int) -> str:

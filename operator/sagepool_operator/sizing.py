@@ -22,6 +22,10 @@ _CHANGES_NEED: Final = frozenset(
 )
 """Arguments that make the need another one than is reckoned here."""
 _ARGS_FIELDS: Final = ("engine.args", "engine.embeddingArgs")
+_SHARES: Final = {
+    "engine.args": "raise gpu.memoryFraction or lower gpu.embeddingMemoryFraction",
+    "engine.embeddingArgs": "raise gpu.embeddingMemoryFraction",
+}
 _UNITS: Final = {"": 1, "k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
 
 
@@ -44,6 +48,8 @@ class GroupFit:
     """Why nothing can be said, in words, when nothing can."""
     args_field: str = "engine.args"
     """Where its process is given further arguments."""
+    share: str = ""
+    """How its process is given more of a GPU that another one shares; empty: it is alone."""
 
 
 def models_to_size(pool: InferencePool) -> tuple[HubModel, ...]:
@@ -56,9 +62,10 @@ def models_to_size(pool: InferencePool) -> tuple[HubModel, ...]:
 def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> Iterator[GroupFit]:
     """Whether each model of a group fits into the share that its process has of the GPUs.
 
-    None where the group does not say into what, and none of a model that is not known.
+    Nothing where the group does not say into what, and nothing of a model that is not known.
     """
-    for process, field in zip(processes_of(group), _ARGS_FIELDS, strict=False):
+    processes = processes_of(group)
+    for process, field in zip(processes, _ARGS_FIELDS, strict=False):
         memory_bytes = _memory_bytes(process)
         config = configs.get(_model_of(process))
         if not _is_on_hub(process):
@@ -66,7 +73,8 @@ def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> I
         if process.gpu is not None and memory_bytes and config is not None:
             hardware = Hardware(process.gpu.count, memory_bytes, process.gpu.memory_fraction)
             found = _estimate(process, field, config, hardware)
-            yield GroupFit(group.name, process.model.uri or "", found, field)
+            share = _SHARES[field] if len(processes) > 1 else ""
+            yield GroupFit(group.name, process.model.uri or "", found, field, share)
 
 
 def _model_of(group: Group) -> HubModel:

@@ -452,5 +452,11 @@ def test_where_not_even_the_weights_fit_a_shorter_request_is_no_advice() -> None
     assert "--max-model-len" not in judged.message
 
 
+def test_a_model_that_shares_its_gpu_is_given_more_of_it_first() -> None:
+    judged = judge_fit([GroupFit("both", "hf://o/m", HEAVY, share="raise gpu.share")])
+    assert judged is not None
+    assert ": raise gpu.share, raise gpu.count, take GPUs" in judged.message
+
+
 def test_pool_whose_groups_say_nothing_of_their_gpus_has_no_judgement_of_fit() -> None:
     assert judge_fit([]) is None

@@ -146,6 +146,13 @@ class TestTwoModelsOnOneGpu:
         )
         assert (chat.args_field, embedding.args_field) == ("engine.args", "engine.embeddingArgs")
 
+    def test_what_is_told_names_the_share_of_the_process(self) -> None:
+        chat, embedding = self.sized(memory="100G")
+        assert chat.share == "raise gpu.memoryFraction or lower gpu.embeddingMemoryFraction"
+        assert embedding.share == "raise gpu.embeddingMemoryFraction"
+        (alone,) = size_group(Group.model_validate(group()), KNOWN)
+        assert alone.share == ""
+
     def test_both_are_asked_for(self) -> None:
         mixed = group_object(
             **{
