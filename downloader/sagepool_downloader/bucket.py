@@ -117,7 +117,7 @@ class Bucket:
         # Some programs write an empty object in the place of a folder.
         files = tuple(self._look_at(key) for key in keys if not key.endswith("/"))
         if not files:
-            raise ModelNotFound(f"{self._uri} has no files: check model.uri")
+            raise ModelNotFound(f"{self._uri} has no files: check the model's uri")
         return files
 
     def _look_at(self, key: str) -> RemoteFile:
@@ -153,8 +153,8 @@ class Bucket:
     def _explain_silence(self, error: BotoCoreError) -> DownloadError:
         return StorageUnreachable(
             f"{self._place} cannot be reached ({error}): check AWS_ENDPOINT_URL and AWS_REGION of "
-            "model.credentialsSecret, and that pods of this namespace may connect to it (DNS, "
-            "NetworkPolicy, proxy)"
+            "the model's credentialsSecret, and that pods of this namespace may connect to it "
+            "(DNS, NetworkPolicy, proxy)"
         )
 
     @property
@@ -164,8 +164,8 @@ class Bucket:
     def _explain(self, code: str) -> DownloadError:
         if code == "NoSuchBucket":
             return ModelNotFound(
-                f"{self._place} has no bucket {self._bucket}: check model.uri, and "
-                "AWS_ENDPOINT_URL and AWS_REGION of model.credentialsSecret"
+                f"{self._place} has no bucket {self._bucket}: check the model's uri, and "
+                "AWS_ENDPOINT_URL and AWS_REGION of the model's credentialsSecret"
             )
         if code in _DENIED | _REFUSED:
             return AccessDenied(self._explain_refusal(code))
@@ -176,20 +176,23 @@ class Bucket:
             )
         return StorageUnreachable(
             f"{self._place} answers {code}: it is asked again; if it stays so, check "
-            "AWS_ENDPOINT_URL and AWS_REGION of model.credentialsSecret"
+            "AWS_ENDPOINT_URL and AWS_REGION of the model's credentialsSecret"
         )
 
     def _explain_refusal(self, code: str) -> str:
         if not self._access.key_id:
             return (
                 f"{self._uri}: {code}: it is not open to everybody: name a Secret with "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in model.credentialsSecret"
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the model's credentialsSecret"
             )
         if code in _REFUSED:
-            return f"{self._uri}: {code}: correct the keys in the Secret of model.credentialsSecret"
+            return (
+                f"{self._uri}: {code}: correct the keys in the Secret of the model's "
+                "credentialsSecret"
+            )
         return (
-            f"{self._uri}: {code}: allow the key of model.credentialsSecret s3:ListBucket on the "
-            "bucket and s3:GetObject on the folder, or check model.uri"
+            f"{self._uri}: {code}: allow the key of the model's credentialsSecret s3:ListBucket on "
+            "the bucket and s3:GetObject on the folder, or check the model's uri"
         )
 
 

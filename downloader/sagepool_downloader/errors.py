@@ -4,13 +4,13 @@
     ├── TokenMissing       the hub asks for a token, and none is given
     ├── TokenRefused       the token given does not open the model
     ├── ModelNotFound      no such model or revision
-    ├── ModelUnusable      the hub's list of its files cannot be worked with
+    ├── ModelUnusable      its list of files cannot be worked with, or it changes meanwhile
     ├── AccessDenied       the bucket does not let us read
     ├── StorageUnreachable the bucket's storage gives no answer, or none that can be used
     ├── HubUnreachable     no answer, or none that can be used, after several attempts
     ├── DiskFull           the volume has too little room
     ├── FolderUnusable     the volume cannot be written, or not by this user
-    ├── ChecksumMismatch   the bytes are not those that the hub names
+    ├── ChecksumMismatch   the bytes are not those that the list of files names
     ├── StillMissing       the model is not there after the wait's limit
     ├── StillHeld          a model to remove is held by others after the wait's limit
     └── Interrupted        another file of the model has failed
@@ -42,7 +42,7 @@ class ModelNotFound(DownloadError):
 
 
 class ModelUnusable(DownloadError):
-    """The hub's list of its files cannot be worked with."""
+    """Its list of files cannot be worked with, or a file of it has changed meanwhile."""
 
 
 class AccessDenied(DownloadError):
@@ -66,7 +66,7 @@ class FolderUnusable(DownloadError):
 
 
 class ChecksumMismatch(DownloadError):
-    """The bytes are not those that the hub names."""
+    """The bytes are not those that the list of files names."""
 
 
 class StillMissing(DownloadError):

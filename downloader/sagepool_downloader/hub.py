@@ -78,7 +78,7 @@ class Hub:
                     timeout=self.patience.silence_s,
                 )
         except HFValidationError as error:
-            raise ModelNotFound(f"{error}: check model.uri") from error
+            raise ModelNotFound(f"{error}: check the model's uri") from error
         except (ValueError, KeyError) as error:
             raise ModelUnusable(
                 f"what {self._address} answers is no list of files: check that it is a hub, and "
@@ -86,7 +86,9 @@ class Hub:
             ) from error
         files = tuple(_read_sibling(sibling) for sibling in info.siblings or ())
         if info.sha is None or not files:
-            raise ModelNotFound(f"{self._name} at {self._revision} has no files: check model.uri")
+            raise ModelNotFound(
+                f"{self._name} at {self._revision} has no files: check the model's uri"
+            )
         return Listing(info.sha, files)
 
     def send(self, listing: Listing, file: RemoteFile, intake: Intake) -> None:
@@ -115,7 +117,7 @@ class Hub:
     def _explain(self, error: httpx2.HTTPError) -> DownloadError:
         what = f"{self._name} at {self._revision}"
         if isinstance(error, RevisionNotFoundError):
-            return ModelNotFound(f"the hub has no {what}: check model.revision")
+            return ModelNotFound(f"the hub has no {what}: check the model's revision")
         answer = getattr(error, "response", None)
         if answer is None:
             said = str(error) or type(error).__name__
@@ -126,7 +128,7 @@ class Hub:
         if answer.status_code in (401, 403):
             return self._explain_refusal(answer.status_code)
         if answer.status_code == 404:
-            return ModelNotFound(f"the hub has no {what}: check model.uri and model.revision")
+            return ModelNotFound(f"the hub has no {what}: check the model's uri and revision")
         return HubUnreachable(
             f"{self._address} answers {answer.status_code}: it is asked again; if it stays so, "
             "see the hub's status page"
@@ -135,13 +137,13 @@ class Hub:
     def _explain_refusal(self, status: int) -> DownloadError:
         if self._token:
             return TokenRefused(
-                f"the hub answers {status}: the token of model.tokenSecret does not open "
+                f"the hub answers {status}: the token of the model's tokenSecret does not open "
                 f"{self._name}: check the name, accept the model's terms on the hub with the "
                 "token's account, or put a valid token into the Secret"
             )
         return TokenMissing(
             f"the hub answers {status}: it does not show {self._name} to everybody: check "
-            "model.uri, or name a Secret with an access token in model.tokenSecret"
+            "the model's uri, or name a Secret with an access token in the model's tokenSecret"
         )
 
 

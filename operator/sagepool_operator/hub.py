@@ -101,5 +101,6 @@ def _refusal(status: int, name: str, revision: str) -> str:
     if status in (401, 403):
         return f"the hub asks for a token to show {name}, and the operator reads no Secret"
     if status == 404:
-        return f"the hub has no config.json of {name} at {revision}: check model.uri and revision"
+        what = f"config.json of {name} at {revision}"
+        return f"the hub has no {what}: check the model's uri and revision"
     return f"the hub answers {status}"

@@ -220,7 +220,7 @@ OF_POOLS: Final[Mapping[str, ConditionType]] = {
             Reason(
                 "TokenMissing",
                 "the hub shows the model to nobody without a token, or there is none of that name",
-                "check `model.uri`, or set `model.tokenSecret`",
+                "check the model's `uri`, or set its `tokenSecret`",
             ),
             Reason(
                 "TokenRefused",
@@ -230,7 +230,7 @@ OF_POOLS: Final[Mapping[str, ConditionType]] = {
             Reason(
                 "ModelNotFound",
                 "there is no such model or revision, no such bucket, or no file in the folder",
-                "check `model.uri` and `model.revision`",
+                "check the model's `uri` and `revision`",
             ),
             Reason(
                 "ModelUnusable",
@@ -246,7 +246,7 @@ OF_POOLS: Final[Mapping[str, ConditionType]] = {
             Reason(
                 "AccessDenied",
                 "the bucket does not let the download read",
-                "check the keys in the Secret of `model.credentialsSecret`, and what they allow",
+                "check the keys in the Secret of its `credentialsSecret`, and what they allow",
             ),
             Reason(
                 "StorageUnreachable",

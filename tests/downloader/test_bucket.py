@@ -202,7 +202,7 @@ def test_the_storage_is_asked_again(server: S3Server, tmp_path: Path) -> None:
 
 class TestTold:
     def test_no_such_bucket(self, server: S3Server, tmp_path: Path) -> None:
-        with pytest.raises(ModelNotFound, match=r"has no bucket nowhere: check model\.uri"):
+        with pytest.raises(ModelNotFound, match=r"has no bucket nowhere: check the model's uri"):
             fetch(server, tmp_path, "s3://nowhere/acme/tiny")
 
     def test_no_such_folder(self, server: S3Server, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ class TestTold:
 
     def test_access_denied(self, server: S3Server, tmp_path: Path) -> None:
         server.statuses = [403]
-        with pytest.raises(AccessDenied, match=r"403: allow the key of model\.credentialsSecret"):
+        with pytest.raises(AccessDenied, match=r"403: allow the key of the model's credentialsSecret"):
             fetch(server, tmp_path)
         server.statuses = [403]
         with pytest.raises(AccessDenied, match="not open to everybody: name a Secret"):
