@@ -95,6 +95,13 @@ def test_what_kubectl_cannot_read_of_metadata_is_told_as_of_any_field(
         admit(pool)
 
 
+def test_a_name_that_a_server_would_make_up_is_none_for_an_object_that_is_applied() -> None:
+    pool = pool_object()
+    pool["metadata"] = {"generateName": "rag-"}
+    with pytest.raises(Refused, match=r"metadata\.name: Required value: .* found by its name"):
+        admit(pool)
+
+
 def test_annotations_have_a_limit_together() -> None:
     pool = pool_object()
     pool["metadata"].update(crd_metadata.TOO_LONG)

@@ -67,7 +67,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> list[Problem]:
     if wrong:
         return wrong
     return [
-        *_check_name(metadata.get("name") or ""),
+        *_check_name(metadata.get("name") or "", metadata.get("generateName") or ""),
         *_check_labels(metadata.get("labels") or {}),
         *_check_annotations(metadata.get("annotations") or {}),
     ]
@@ -96,8 +96,11 @@ def _of_type(path: str, wanted: str, value: Any) -> Problem:
     return Problem(path, f"Invalid value: {json.dumps(value, default=str)}: {words}")
 
 
-def _check_name(name: str) -> Iterator[Problem]:
-    if not name:
+def _check_name(name: str, generated: str) -> Iterator[Problem]:
+    if not name and generated:
+        words = "Required value: an object that is applied is found by its name: give it one"
+        yield Problem("metadata.name", words)
+    elif not name:
         yield Problem("metadata.name", "Required value: name or generateName is required")
     elif len(name) > _LONGEST_NAME:
         yield _invalid("name", name, f"must be no more than {_LONGEST_NAME} characters")
