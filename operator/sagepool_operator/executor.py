@@ -48,7 +48,7 @@ class Executor:
         done.
 
         Raises:
-            Terminating: the pool's namespace is being deleted; nothing more was tried.
+            Terminating: the pool's namespace is being deleted; nothing of a later kind was tried.
             Unavailable: the API server cannot be reached.
         """
         parts: list[_Write] = [apply for apply in plan.applies if apply.kind != INSTANCES]
