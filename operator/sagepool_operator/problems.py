@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from sagepool_crds.pod_template import SIDECAR_CONTAINER
 from sagepool_engines.last_words import find_cause
-from sagepool_operator.pods import PodFacts
+from sagepool_operator.pods import Exit, PodFacts
 
 OWN_IMAGE_FIELD: Final = "the operator's setting SAGEPOOL_OPERATOR_IMAGE"
 PULL_SECRETS_SETTING: Final = "SAGEPOOL_OPERATOR_IMAGE_PULL_SECRETS"
@@ -53,6 +53,8 @@ NOT_MOUNTED: Final = "SecretNotMounted"
 """Passes within a moment when the Secret is there: how long it has lasted, no pod says."""
 CRASHING: Final = "EngineCrashing"
 OUT_OF_MEMORY: Final = "OutOfMemory"
+_SIGNALLED: Final = 128
+"""Exit codes from here on are those of signals."""
 _LAST_LINES: Final = 5
 _MOST_WORDS: Final = 600
 _CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError"})
@@ -131,7 +133,7 @@ def _crashing(facts: tuple[PodFacts, Workload]) -> Problem | None:
         reason, how = OUT_OF_MEMORY, "ran out of memory"
         advice = f"give the pods of {work.subject} more, or load less"
     else:
-        last = _last_lines(end.message)
+        last = _last_lines(end)
         reason, how = CRASHING, f"exited with code {end.code}" + (f" ({last})" if last else "")
         container = f" --container {pod.blocked_by}" if pod.blocked_by else ""
         advice = f"see `kubectl logs {pod.name} --previous{container}`"
@@ -139,13 +141,16 @@ def _crashing(facts: tuple[PodFacts, Workload]) -> Problem | None:
     return Problem(reason, f"{who} {how}, restarted {_times(pod.restarts)}: {advice}")
 
 
-def _last_lines(said: str) -> str:
-    """The end of what a container has said, in one line; before it the cause, if farther up."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()][-_LAST_LINES:]
+def _last_lines(end: Exit) -> str:
+    """The end of what a container has said, in one line; before it the cause, if farther up.
+
+    Whom a signal has ended does not know why: an error in what it said is an older one.
+    """
+    lines = [line.strip() for line in end.message.splitlines() if line.strip()][-_LAST_LINES:]
     words = " / ".join(lines)
-    end = words if len(words) <= _MOST_WORDS else f"...{words[-_MOST_WORDS:]}"
-    cause = find_cause(said)[:_MOST_WORDS]
-    return end if cause in end else f"{cause} / ... / {lines[-1][:_MOST_WORDS]}"
+    last = words if len(words) <= _MOST_WORDS else f"...{words[-_MOST_WORDS:]}"
+    cause = find_cause(end.message)[:_MOST_WORDS] if end.code < _SIGNALLED else ""
+    return last if cause in last else f"{cause} / ... / {lines[-1][:_MOST_WORDS]}"
 
 
 POD_CHECKS: Final[Sequence[_PodCheck]] = (

@@ -93,13 +93,13 @@ def test_a_log_is_bounded_and_keeps_the_one_before(tmp_path: Path) -> None:
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
     assert len(sizes) == 2
     assert max(sizes) <= 110
-    assert log.last_words() == "line 49"
+    assert log.last_line() == "line 49"
 
 
 def test_a_log_that_cannot_be_written_still_knows_its_last_line(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "missing" / "a.log")
     log.write(b"10%\r20%\rout of memory\n\n")
-    assert log.last_words() == "out of memory"
+    assert log.last_line() == "out of memory"
 
 
 def test_a_cause_is_told_before_what_followed_from_it_and_not_that_of_another_process(
@@ -107,10 +107,11 @@ def test_a_cause_is_told_before_what_followed_from_it_and_not_that_of_another_pr
 ) -> None:
     log = LogFile(tmp_path / "a.log")
     log.write(b"ValueError: too large\n" + b"  at a line of code\n" * 500 + b"it failed\n")
-    assert log.last_words() == "ValueError: too large"
+    assert log.cause() == "ValueError: too large"
+    assert log.last_line() == "it failed"
     log.begin()
     log.write(b"killed\n")
-    assert log.last_words() == "killed"
+    assert log.cause() == "killed"
     log.close()
 
 

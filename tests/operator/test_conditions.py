@@ -141,6 +141,13 @@ def test_the_cause_of_a_crash_is_told_though_more_was_said_after_it() -> None:
     assert "(ValueError: too large / ... / line 79)" in problem.message
 
 
+def test_an_error_of_an_engine_that_was_killed_later_is_not_its_cause() -> None:
+    log = "\n".join(["ValueError: prompt too long", *(f"line {n}" for n in range(80))])
+    problem = find_problem(replace(POD, is_running=False, last_exit=Exit(137, "Error", log)), CHAT)
+    assert problem is not None
+    assert "(line 75 / line 76 / line 77 / line 78 / line 79)" in problem.message
+
+
 def test_of_very_long_last_words_the_end_is_told() -> None:
     log = f"{'x' * 2000} no such model"
     problem = find_problem(replace(POD, is_running=False, last_exit=Exit(1, "Error", log)), CHAT)

@@ -105,7 +105,8 @@ class Keeper:
         await _sweep(self.record.process)
         await child.finish()
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        last = self._log.last_words()
+        # Whom a signal has ended does not know why: an error in its log is an older one.
+        last = self._log.cause() if code > 0 else self._log.last_line()
         return f"it ended with {how}" + (f": {last[:300]}" if last else "")
 
     def rest(self, why: str) -> None:

@@ -38,16 +38,17 @@ class LogFile:
         except OSError:
             self.close()
 
-    def last_words(self) -> str:
-        """The line that says why a process ended, else the last that says something; may be empty.
+    def cause(self) -> str:
+        """The line that says why a process ended with an error, else the last one."""
+        return find_cause(self._said()) or self.last_line()
 
-        Also when it could not be written.
-        """
-        said = self._tail.decode(errors="replace").replace("\r", "\n")
-        if cause := find_cause(said):
-            return cause
-        lines = said.splitlines()
+    def last_line(self) -> str:
+        """The last line that says something; may be empty. Also when it could not be written."""
+        lines = self._said().splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def _said(self) -> str:
+        return self._tail.decode(errors="replace").replace("\r", "\n")
 
     def close(self) -> None:
         """Close the file; the next text opens it again."""
