@@ -111,8 +111,10 @@ def test_a_pool_is_degraded_while_its_engine_elsewhere_is_away(sage: Sage, pool_
     port = free_port()
     running = ExitStack()
     running.enter_context(engine(port))
-    with running, sage.pool(pool_file, f"--llm-backend=http://127.0.0.1:{port}"):
+    with running, sage.pool(pool_file, f"--llm-backend=http://LOCALHOST:{port}/"):
         assert sage.run("inference", "status").code == 0
+        part = part_of(sage.status(), "chat-elsewhere")
+        assert (part["in_flight"], part["capacity"] > 0) == (0, True)
         running.close()
         broken = sage.until(lambda status: status["outcome"] == "degraded")
         part = part_of(broken, "chat-elsewhere")

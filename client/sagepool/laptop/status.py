@@ -99,8 +99,8 @@ def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
         restarts=part.restarts,
         message=part.message,
     )
-    # Its instance may have another process for another role.
-    backends = [backend for backend in backends if backend["url"] == part.url]
+    if part.kind != "elsewhere":  # its instance may have another process for another role
+        backends = [backend for backend in backends if backend["url"] == part.url]
     if backends:
         status.in_flight = sum(backend["in_flight"] for backend in backends)
         status.capacity = sum(backend["capacity"] for backend in backends)
