@@ -216,7 +216,9 @@ class TestTold:
 
     def test_access_denied(self, server: S3Server, tmp_path: Path) -> None:
         server.statuses = [403]
-        with pytest.raises(AccessDenied, match=r"403: allow the key of the model's credentialsSecret"):
+        with pytest.raises(
+            AccessDenied, match=r"403: allow the key of the model's credentialsSecret"
+        ):
             fetch(server, tmp_path)
         server.statuses = [403]
         with pytest.raises(AccessDenied, match="not open to everybody: name a Secret"):
