@@ -18,6 +18,9 @@ SAGEPOOL_TEST_REQUIRED=1
 export SAGEPOOL_TEST_KUBECONFIG SAGEPOOL_TOOLS SAGEPOOL_TEST_IMAGE SAGEPOOL_TEST_FRAMEWORKS SAGEPOOL_TEST_REQUIRED
 endef
 
+# Tests that run beside each other, one worker more than a small machine has cores: many only wait.
+BESIDE := --numprocesses 3 --dist loadgroup
+
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,18 +89,18 @@ check: setup ## Format, lint, types, import contracts, generated files
 
 .PHONY: test-unit
 test-unit: setup ## Tests that need no cluster
-	$(BIN)/pytest -m "not cluster and not e2e and not root and not tools and not frameworks and not engines"
+	$(BIN)/pytest $(BESIDE) -m "not cluster and not e2e and not root and not tools and not frameworks and not engines"
 
 .PHONY: test
 test: setup .venv-frameworks/.complete .venv-compiled/.complete ## All that CI runs: unit, contract, chart, end to end
-	.venv-compiled/bin/python -m pytest tests/router
+	.venv-compiled/bin/python -m pytest $(BESIDE) tests/router
 	$(CLUSTER_FOR_TESTS)
-	$(BIN)/pytest -m "not e2e and not engines"
+	$(BIN)/pytest $(BESIDE) -m "not e2e and not engines"
 	$(BIN)/pytest -m "e2e and not engines"
 
 .PHONY: test-compiled
 test-compiled: .venv-compiled/.complete ## The router's tests over its compiled modules
-	.venv-compiled/bin/python -m pytest tests/router
+	.venv-compiled/bin/python -m pytest $(BESIDE) tests/router
 
 .PHONY: test-engines
 test-engines: setup $(ENGINES)/.complete ## vLLM itself: flags, router, laptop, pods; installs it (6 GB)

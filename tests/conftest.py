@@ -1,5 +1,6 @@
 """Fixtures that need a cluster. `make test` brings one up and names it in the environment."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,22 @@ settings.register_profile(
     "busy machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("busy machine")
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has Ctrl-C ignored, and so would all that
+    they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests run beside each other, but those of one cluster and of one machine one after the other:
+    some run an operator for all namespaces, put other CRDs in, or make a cluster."""
+    for item in items:
+        for shared in ("cluster", "root"):
+            if item.get_closest_marker(shared) is not None:
+                item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")

@@ -148,8 +148,6 @@ def _take_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    # A shell that starts the tests in the background has it ignored, and so would the command.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
