@@ -3,6 +3,7 @@
 from typing import Final
 
 from sagepool_crds.markers import Rule
+from sagepool_crds.pod_template import ENGINE_CONTAINER
 
 NAMES: Final = "([{0}.name] + {0}.aliases)"
 """The names that a model answers to, as CEL."""
@@ -12,6 +13,8 @@ MIXED_MEMORY_FRACTION: Final = 0.9
 what one of them takes beside torch is no part of its own share."""
 EMBEDDING_MEMORY_FRACTION: Final = 0.2
 """How much of it the one for embeddings takes."""
+LEAST_MEMORY_FRACTION: Final = 0.05
+"""What the other one is left of it at least: no engine does with less."""
 _PAIR: Final = "(self.role == 'llm_embedding' && self.engine.type == 'vllm')"
 """Two processes in one container."""
 
@@ -100,19 +103,29 @@ GROUP_RULES: Final = (
         field_path=".gpu.embeddingMemoryFraction",
     ),
     Rule(
+        # The rounding of 0.25 - 0.2 must not be what refuses it.
         f"!{_PAIR} || !has(self.gpu) || "
-        "(has(self.gpu.embeddingMemoryFraction) ? self.gpu.embeddingMemoryFraction : "
-        f"{EMBEDDING_MEMORY_FRACTION}) < "
-        f"(has(self.gpu.memoryFraction) ? self.gpu.memoryFraction : {MIXED_MEMORY_FRACTION})",
-        f"nothing of memoryFraction ({MIXED_MEMORY_FRACTION} if left out) is left for chat: lower "
+        "double(has(self.gpu.embeddingMemoryFraction) ? self.gpu.embeddingMemoryFraction : "
+        f"{EMBEDDING_MEMORY_FRACTION}) + {LEAST_MEMORY_FRACTION} <= "
+        "double(has(self.gpu.memoryFraction) ? self.gpu.memoryFraction : "
+        f"{MIXED_MEMORY_FRACTION}) + 0.000001",
+        f"less than {LEAST_MEMORY_FRACTION} of the GPU is left for chat: lower "
         f"embeddingMemoryFraction ({EMBEDDING_MEMORY_FRACTION} if left out), or raise "
-        "memoryFraction",
+        f"memoryFraction ({MIXED_MEMORY_FRACTION} if left out)",
         field_path=".gpu",
     ),
     Rule(
         f"!{_PAIR} || self.engine.port < 65535",
         "the process for embeddings listens on the port after engine.port: set it to 65534 or less",
         field_path=".engine.port",
+    ),
+    Rule(
+        f"!{_PAIR} || !has(self.podTemplate) || !has(self.podTemplate.spec) || "
+        "!has(self.podTemplate.spec.containers) || self.podTemplate.spec.containers.all(c, "
+        f"c.name != '{ENGINE_CONTAINER}' || (!has(c.command) && !has(c.args)))",
+        "command and args of container engine start both processes of role llm_embedding: remove "
+        "them, and set engine.args and engine.embeddingArgs",
+        field_path=".podTemplate",
     ),
     Rule(
         "!has(self.embeddingModel) || self.engine.type == 'simulator' || "

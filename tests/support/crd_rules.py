@@ -404,15 +404,15 @@ RULES = [
     ),
     *(
         Rule(
-            "nothing of memoryFraction (0.9 if left out) is left for chat: lower "
-            "embeddingMemoryFraction (0.2 if left out), or raise memoryFraction",
+            "less than 0.05 of the GPU is left for chat: lower embeddingMemoryFraction (0.2 if "
+            "left out), or raise memoryFraction (0.9 if left out)",
             "spec.groups[0].gpu",
             bad=_pair_of(gpu=bad),
             good=_pair_of(gpu=good),
         )
         for bad, good in (
-            ({"embeddingMemoryFraction": 0.9}, {"embeddingMemoryFraction": 0.89}),
-            ({"memoryFraction": 0.2}, {"memoryFraction": 0.21}),
+            ({"embeddingMemoryFraction": 0.86}, {"embeddingMemoryFraction": 0.85}),
+            ({"memoryFraction": 0.24}, {"memoryFraction": 0.25}),
             (
                 {"memoryFraction": 0.5, "embeddingMemoryFraction": 0.6},
                 {"memoryFraction": 1, "embeddingMemoryFraction": 0.6},
@@ -424,6 +424,15 @@ RULES = [
         "spec.groups[0].engine.port",
         bad=_pair_of(engine={"type": "vllm", "port": 65535}),
         good=_pair_of(engine={"type": "vllm", "port": 65534}),
+    ),
+    *(
+        Rule(
+            "command and args of container engine start both processes of role llm_embedding",
+            "spec.groups[0].podTemplate",
+            bad=_pair_of(podTemplate={"spec": {"containers": [{"name": "engine", field: ["x"]}]}}),
+            good=_pair_of(podTemplate={"spec": {"containers": [{"name": "own", field: ["x"]}]}}),
+        )
+        for field in ("command", "args")
     ),
     Rule(
         "embeddingModel.uri is missing: say what the engine loads, for example hf://BAAI/",
