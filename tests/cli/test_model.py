@@ -87,7 +87,8 @@ def test_a_cache_that_is_no_folder_is_said(sage: Sage, tmp_path: Path) -> None:
 def test_a_download_says_whether_it_is_missing_or_refused(
     sage: Sage, words: str, code: int
 ) -> None:
-    models = {"o/m": HubModel({"config.json": b"{}"}), "o/shut": HubModel({}, is_gated=True)}
+    files = {"config.json": b"{}"}
+    models = {"o/m": HubModel(files), "o/shut": HubModel(files, is_gated=True)}
     with model_hub(models) as hub:
         there = Sage(sage.home, {**sage.environment, "HF_ENDPOINT": hub.url})
         ended = there.run("model", "download", *words.split())

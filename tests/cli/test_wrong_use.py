@@ -28,7 +28,7 @@ from sage_command import Sage, write_pool
         ("inference status --watch", "--watch needs a terminal: leave it out in a pipe"),
         ("inference config -o table", "a pool is no table: choose --output yaml or json"),
         ("inference start -l bad/na/me! --llm-backend simulator", "a model's name starts with"),
-        ("llm run o/m --lora bot", "--lora is 'bot': write NAME=PATH"),
+        ("llm run o/m --lora bot", "--lora is 'bot': write NAME=FOLDER"),
         ("llm run o/m --lora bot=/none", "/none holds no adapter_config.json"),
         ("llm run o/m --cpu", "o/m needs vllm, which is not installed here: install it with"),
         ("llm run o/m --gpu-memory 2", "invalid value for '--gpu-memory'"),

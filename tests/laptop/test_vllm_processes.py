@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from e2e_waiting import wait_until
+from model_hub import HubModel, model_hub
 from sage_command import Sage, free_port, kill, part_of, until_gone, write_pool
 from sage_vllm import sage_with_vllm
 
@@ -55,8 +56,49 @@ def test_a_model_that_cannot_be_had_is_said_before_anything_starts(
     path = write_pool(tmp_path / "p", groups=[vllm_group("Qwen/Other")])
     ended = sage.run("inference", "start", f"-f{path}", f"-p{free_port()}")
     assert ended.code == 2
-    assert "group chat: model Qwen/Other is not in the cache, and the hub cannot be" in ended.err
+    assert "group chat: model Qwen/Other is not in the cache" in ended.err
+    assert "the hub cannot be reached" in ended.err
     assert not sage.home.exists()
+
+
+def test_a_private_model_is_loaded_with_the_token_that_its_group_names(
+    sage: Sage, seen: Path, tmp_path: Path
+) -> None:
+    group = vllm_group("acme/own")
+    group["model"] = {
+        "name": "own",
+        "uri": "hf://acme/own",
+        "tokenSecret": {"name": "hub", "key": "token"},
+    }
+    path = write_pool(tmp_path / "p", groups=[group])
+    key = sage.home / "secrets" / "hub" / "token"
+    key.parent.mkdir(parents=True)
+    key.write_text("wrong\n")
+    with model_hub({"acme/own": HubModel({"config.json": b"{}"}, token="right")}) as hub:
+        there = Sage(sage.home, {**sage.environment, "HF_ENDPOINT": hub.url})
+        ended = there.run("inference", "start", f"-f{path}", f"-p{free_port()}")
+        assert (ended.code, ended.out) == (2, "")
+        assert "group chat: model acme/own is not on the hub, or not for you" in ended.err
+        key.write_text("right\n")
+        with there.pool(path):
+            assert json.loads(seen.read_text())["arguments"][:2] == ["serve", "acme/own"]
+
+
+def test_an_adapter_of_the_hub_is_looked_for_before_the_engine_starts(
+    sage: Sage, seen: Path
+) -> None:
+    words = ("llm", "run", "Qwen/Tiny", "--cpu", "-b", f"-p{free_port()}")
+    with model_hub({"acme/bot": HubModel({"adapter_config.json": b"{}"})}) as hub:
+        there = Sage(sage.home, {**sage.environment, "HF_ENDPOINT": hub.url})
+        ended = there.run(*words, "--lora=bot=acme/none")
+        assert (ended.code, seen.exists()) == (2, False)
+        assert "--lora bot: adapter acme/none is not on the hub" in ended.err
+        try:
+            ended = there.run(*words, "--lora=bot=acme/bot")
+            assert ended.code == 0, ended
+            assert json.loads(seen.read_text())["arguments"][-1] == "bot=acme/bot"
+        finally:
+            there.run("llm", "stop")
 
 
 def test_a_missing_gpu_is_said_before_anything_starts(sage: Sage, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """A model registry on the loopback interface that speaks the Hugging Face hub's protocol.
 
-`/api/models/OWNER/NAME/revision/REVISION` lists a model's files; `/OWNER/NAME/resolve/COMMIT/PATH`
-serves them with ETag and Range, large ones (LFS) by a redirect as the hub does. Faults are set by
-the test.
+`/api/models/OWNER/NAME` and `.../revision/REVISION` list a model's files;
+`/OWNER/NAME/resolve/REVISION/PATH` serves them with ETag and Range, large ones (LFS) by a redirect
+as the hub does. Faults are set by the test.
 """
 
 import hashlib
@@ -28,9 +28,11 @@ class HubModel:
     commit: str = "c" * 40
     revisions: tuple[str, ...] = ("main",)
     token: str = ""
-    """Asked for, when it is set."""
+    """Asked for, when it is set: the model is private."""
     is_gated: bool = False
-    """The token alone does not do: its account has not accepted the terms."""
+    """Everybody may see the list of its files; the files are for who has accepted the terms."""
+    accepted: str = ""
+    """The token of an account that has accepted them."""
     lfs: tuple[str, ...] = (".safetensors", ".bin")
 
 
@@ -105,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
     def hub(self) -> ModelHub:
         return cast("ModelHub", self.server)
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
@@ -113,9 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if self.hub.faults.statuses:
             self._refuse(self.hub.faults.statuses.pop(0))
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", path):
-            self._list(found[1], found[2], "blobs" in parse_qs(url.query))
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([0-9a-f]{40})/(.+)", path):
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            self._list(found[1], found[2] or "main", "blobs" in parse_qs(url.query))
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(found[1], found[2], found[3])
         elif found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             self._send_file(found[2], self.hub.models[found[1]].files[found[2]])
@@ -131,10 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404 if has_token else 401, "RepoNotFound")
             return None
         if model.token and self.headers.get("authorization") != f"Bearer {model.token}":
-            self._refuse(401, "GatedRepo")
-            return None
-        if model.is_gated:
-            self._refuse(403, "GatedRepo")
+            self._refuse(401, "RepoNotFound")
             return None
         return model
 
@@ -155,16 +157,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
-    def _resolve(self, name: str, commit: str, path: str) -> None:
+    def _resolve(self, name: str, revision: str, path: str) -> None:
         model = self._open(name)
         if model is None:
             return
-        if commit != model.commit or path not in model.files:
+        token = self.headers.get("authorization", "").removeprefix("Bearer ")
+        if model.is_gated and (not token or token != model.accepted):
+            self._refuse(403 if token else 401, "GatedRepo")
+            return
+        if revision not in (*model.revisions, model.commit):
+            self._refuse(404, "RevisionNotFound")
+            return
+        if path not in model.files:
             self._refuse(404, "EntryNotFound")
             return
+        content = model.files[path]
         self.send_response(302)
+        self.send_header("x-repo-commit", model.commit)
+        self.send_header("x-linked-etag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("x-linked-size", str(len(content)))
         self.send_header("location", f"/cdn/{name}/{path}")
         self.send_header("content-length", "0")
         self.end_headers()
@@ -184,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("etag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("content-length", str(len(body)))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         cuts = faults.cut_after.get(path)
         if cuts:
             self._send(path, body[: cuts.pop(0)])

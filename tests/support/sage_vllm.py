@@ -35,6 +35,7 @@ def sage_with_vllm(folder: Path) -> Sage:
     snapshot = model / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").touch()
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text("0" * 40)
     environment = {

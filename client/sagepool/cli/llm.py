@@ -60,7 +60,9 @@ def run(
     tensor_parallel: TensorParallel = None,
     lora: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A LoRA adapter; may be repeated."),
+        typer.Option(
+            metavar="NAME=ADAPTER", help="A LoRA adapter, a folder or OWNER/NAME; may be repeated."
+        ),
     ] = None,
     cpu: Cpu = False,
     background: Background = False,
@@ -164,12 +166,10 @@ def _gpu_options(
 
 
 def _start(request: "EngineRequest", limit_s: float, *, background: bool) -> None:
-    from pathlib import Path
-
     from sagepool.cli.starting import start
     from sagepool.laptop import ports
     from sagepool.laptop.claims import read_claims, take_off
-    from sagepool.laptop.engine import plan_engine
+    from sagepool.laptop.engine import plan_engine, wanted_of_engine
     from sagepool.laptop.gpus import read_gpus
     from sagepool.laptop.models import check_model
 
@@ -185,8 +185,8 @@ def _start(request: "EngineRequest", limit_s: float, *, background: bool) -> Non
     def prepare() -> "tuple[Place, Launch]":
         left = lambda: take_off(read_gpus(os.environ), read_claims(home, place))  # noqa: E731
         launch = plan_engine(request, left)
-        if not Path(request.model).is_dir():
-            check_model(request.model, None, "sage llm run")
+        for wanted in wanted_of_engine(request):
+            check_model(wanted)
         return place, launch
 
     start(prepare, limit_s, background=background)

@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -11,9 +13,11 @@ from sagepool.laptop.errors import NothingFound, WrongUse
 from sagepool.laptop.gpus import Demand, Gpu, assign_gpus
 from sagepool.laptop.home import Home
 from sagepool.laptop.launch import PORT, Launch, PartLaunch
-from sagepool.laptop.models import ADAPTER_CONFIG
+from sagepool.laptop.models import ADAPTER_CONFIG, Wanted
 from sagepool.laptop.process import GRACE_S
 from sagepool.laptop.programs import require_program
+
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class EngineRequest(msgspec.Struct):
@@ -84,18 +88,32 @@ def plan_engine(request: EngineRequest, read_gpus: Callable[[], Sequence[Gpu]]) 
     return Launch(name=str(request.port), parts=[part], address=f"http://127.0.0.1:{request.port}")
 
 
+def wanted_of_engine(request: EngineRequest) -> Iterator[Wanted]:
+    """The model and the adapters, as far as they are on the hub."""
+    if not Path(request.model).is_dir():
+        yield Wanted(request.model, "sage llm run")
+    for name, place in request.adapters.items():
+        if not Path(place).is_absolute():
+            yield Wanted(place, f"--lora {name}", kind="adapter")
+
+
 def read_adapter(text: str) -> tuple[str, str]:
-    """`NAME=PATH` of a LoRA adapter.
+    """`NAME=FOLDER` or `NAME=OWNER/NAME` of a LoRA adapter; a folder comes back absolute.
 
     Raises:
-        WrongUse: it is not of that form, or the folder holds no adapter.
+        WrongUse: it is of neither form, or the folder holds no adapter.
     """
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise WrongUse(f"--lora is {text!r}: write NAME=PATH")
-    if (Path(path) / ADAPTER_CONFIG).is_file():
-        return name, str(Path(path).absolute())
-    raise WrongUse(f"--lora {name}: {path} holds no {ADAPTER_CONFIG}: name an adapter's folder")
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise WrongUse(f"--lora is {text!r}: write NAME=FOLDER, or NAME=OWNER/NAME of the hub")
+    if (Path(place) / ADAPTER_CONFIG).is_file():
+        return name, str(Path(place).absolute())
+    if _HUB_NAME.fullmatch(place) and not Path(place).exists():
+        return name, place
+    raise WrongUse(
+        f"--lora {name}: {place} holds no {ADAPTER_CONFIG}: name an adapter's folder, or "
+        "OWNER/NAME on the hub"
+    )
 
 
 def find_tuned_model(name: str, home: Home) -> EngineRequest:

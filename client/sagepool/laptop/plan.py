@@ -31,11 +31,9 @@ from sagepool_crds.pool import EngineType, Group, InferencePool
 from sagepool_operator.autoscaling.replicas import replicas_of
 from sagepool_operator.config import Images
 from sagepool_operator.engines.catalog import build_engine
-from sagepool_operator.engines.container import HUB_SCHEME, EngineContainer, hub_model
+from sagepool_operator.engines.container import HUB_SCHEME, EngineContainer
 from sagepool_operator.engines.processes import processes_of
 from sagepool_router.sources.document import Document
-
-__all__ = ["Options", "downloading_processes", "hub_model", "plan_pool"]
 
 _PROGRAMS: Final[Mapping[EngineType, str]] = {
     "vllm": "vllm",

@@ -13,6 +13,7 @@ from sagepool.laptop.errors import CommandError, WrongUse
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home, Place
 from sagepool.laptop.launch import Launch
+from sagepool.laptop.models import ModelCheck
 from sagepool.laptop.secrets import Secrets
 from sagepool_crds import names
 
@@ -52,7 +53,7 @@ def prepare(
     home: Home,
     *,
     read_gpus: Callable[[], Sequence[Gpu]],
-    check_model: Callable[[str, str | None, str], None],
+    check_model: ModelCheck,
     is_restart: bool = False,
 ) -> Prepared:
     """Read, check and plan; nothing is started or written.
@@ -61,7 +62,7 @@ def prepare(
         request: what was asked for.
         home: where the state is kept.
         read_gpus: asks for the GPUs.
-        check_model: sees that a model can be had.
+        check_model: sees that a model or an adapter can be had.
         is_restart: the pool runs: its port is its own, and so may be what its GPUs hold. Whether
             they have room is found out when it has stopped.
 
@@ -72,6 +73,7 @@ def prepare(
     # Not at the top: a status needs none of it.
     from sagepool.laptop import manifest, plan
     from sagepool.laptop.backends import unused_backends
+    from sagepool.laptop.downloads import wanted_of_pool
 
     backends = _backends(request)
     objects, origin = _objects(request)
@@ -102,8 +104,8 @@ def prepare(
     launch = plan.plan_pool(
         document, place, options, secrets, lambda: take_off(gpus(), read_claims(home, place))
     )
-    for group in plan.downloading_processes(document.pool, options):
-        check_model(plan.hub_model(group), group.model.revision, f"group {group.name}")
+    for wanted in wanted_of_pool(document.pool, options, secrets):
+        check_model(wanted)
     launch.file, launch.request = request.file, msgspec.to_builtins(request)
     return Prepared(place, launch)
 
