@@ -66,12 +66,18 @@ def test_what_does_not_fit_is_refused_with_what_is_left(
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that shows two; the second does not tell how busy it is."""
+    """A driver that shows two; the second does not tell how busy it is, nor who uses it."""
 
     def rates(index: int) -> SimpleNamespace:
         if index == 1:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return SimpleNamespace(gpu=25)
+
+    def processes(index: int) -> list[SimpleNamespace]:
+        if index == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        shown = ((7, 600), (8, 300), (9, None))
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in shown]
 
     answers = {
         "nvmlInit": lambda: None,
@@ -80,6 +86,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(total=1000, free=100 + index),
         "nvmlDeviceGetUtilizationRates": rates,
+        "nvmlDeviceGetComputeRunningProcesses": processes,
         "nvmlDeviceGetUUID": lambda index: f"GPU-{index}",
         "nvmlDeviceGetName": lambda _: "H100",
     }
@@ -90,7 +97,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_gpus_are_read_with_what_is_free() -> None:
     assert read_gpus({}) == [
-        Gpu(0, "GPU-0", "H100", 1000, 100, 0.25),
+        Gpu(0, "GPU-0", "H100", 1000, 100, 0.25, {7: 600, 8: 300}),
         Gpu(1, "GPU-1", "H100", 1000, 101, 0.0),
     ]
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sagepool.laptop.errors import WrongUse
@@ -23,6 +23,8 @@ class Gpu:
     free_bytes: int
     utilisation: float = 0.0
     """Share of the last second in which it computed."""
+    used_bytes: Mapping[int, int] = field(default_factory=dict)
+    """What processes hold of its memory, by their number, as far as the driver tells."""
 
     @property
     def free_fraction(self) -> float:
@@ -110,9 +112,13 @@ def _read_gpu(index: int) -> Gpu:
 
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    utilisation = 0.0
+    utilisation, used_bytes = 0.0, {}
     with contextlib.suppress(pynvml.NVMLError):  # not every GPU tells
         utilisation = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    with contextlib.suppress(pynvml.NVMLError):
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+            if process.usedGpuMemory is not None:
+                used_bytes[int(process.pid)] = int(process.usedGpuMemory)
     return Gpu(
         index=index,
         uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
@@ -120,4 +126,5 @@ def _read_gpu(index: int) -> Gpu:
         total_bytes=int(memory.total),
         free_bytes=int(memory.free),
         utilisation=utilisation,
+        used_bytes=used_bytes,
     )
