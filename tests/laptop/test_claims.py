@@ -168,7 +168,11 @@ def test_a_pool_gets_no_gpu_that_another_was_promised_and_promises_its_own(
     def plan() -> Launch:
         request = StartRequest(file=str(file), port=free_port())
         return prepare(
-            request, home, read_gpus=lambda: [gpu(80)], check_model=lambda *_: None
+            request,
+            home,
+            read_gpus=lambda: [gpu(80)],
+            check_model=lambda _: None,
+            read_config=lambda _: None,
         ).launch
 
     with (

@@ -13,7 +13,7 @@ from model_hub import HubModel, ModelHub, model_hub
 from sagepool.laptop.cache import are_weights_whole
 from sagepool.laptop.downloads import wanted_of_pool
 from sagepool.laptop.errors import WrongUse
-from sagepool.laptop.models import Wanted, check_model
+from sagepool.laptop.models import Wanted, check_model, read_config
 from sagepool.laptop.plan import Options
 from sagepool.laptop.secrets import Secrets
 from sagepool_crds.pool import InferencePool
@@ -198,6 +198,31 @@ def test_a_fault_of_ours_is_not_taken_for_the_network_s(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
     with pytest.raises(TypeError, match="no such argument"):
         check_model(at_hub)
+
+
+@pytest.mark.parametrize(
+    ("repository", "token", "content"),
+    [
+        ("o/open", "", b"{}"),
+        ("o/private", "right", b"{}"),
+        ("o/private", "wrong", None),
+        ("o/gated", "", None),
+        ("o/odd", "", None),
+        ("./none", "", None),
+    ],
+)
+def test_a_config_is_read_from_the_hub_with_the_engine_s_token_and_not_kept(
+    at_hub: Wanted, repository: str, token: str, content: bytes | None
+) -> None:
+    wanted = with_token(replace(at_hub, repository=repository), token)
+    assert read_config(wanted) == content
+    assert not Path(wanted.environment["HF_HUB_CACHE"]).exists()
+
+
+def test_a_config_in_the_cache_needs_no_hub(at_hub: Wanted) -> None:
+    away = replace(at_hub, environment={**at_hub.environment, "HF_ENDPOINT": NOWHERE})
+    assert read_config(away) is None
+    assert read_config(with_cached(at_hub, "config.json")) == b""
 
 
 def wanted_of(tmp_path: Path, **fields: object) -> list[Wanted]:

@@ -394,7 +394,8 @@ def test_a_restart_is_not_refused_for_what_the_pool_s_own_engines_hold(
             request,
             home,
             read_gpus=lambda: full,
-            check_model=lambda *_: None,
+            check_model=lambda _: None,
+            read_config=lambda _: None,
             is_restart=is_restart,
         )
 

@@ -235,7 +235,7 @@ def _start(
 
 def _prepare(request: "StartRequest", *, is_restart: bool = False) -> "Prepared":
     from sagepool.laptop.gpus import read_gpus
-    from sagepool.laptop.models import check_model
+    from sagepool.laptop.models import check_model, read_config
     from sagepool.laptop.request import prepare
 
     return prepare(
@@ -243,5 +243,6 @@ def _prepare(request: "StartRequest", *, is_restart: bool = False) -> "Prepared"
         places.home(),
         read_gpus=lambda: read_gpus(os.environ),
         check_model=check_model,
+        read_config=read_config,
         is_restart=is_restart,
     )

@@ -1,4 +1,4 @@
-"""Whether an engine will find what it loads: in this user's cache, or on the hub."""
+"""Whether an engine will find what it loads, in this user's cache or on the hub, and what it is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +44,16 @@ class Wanted:
         return _CONFIGS[self.kind]
 
     @property
+    def token(self) -> str | None:
+        """The engine's own; None: it has that of this process. A variable that is empty is none."""
+        return self.environment.get("HF_TOKEN") or None
+
+    @property
+    def endpoint(self) -> str | None:
+        """The engine's own hub; None: it is that of this process."""
+        return self.environment.get("HF_ENDPOINT") or None
+
+    @property
     def snapshot(self) -> Path | None:
         """What of it is in the cache. Raises as `find_snapshot` does."""
         home, cache = (self.environment.get(name) for name in ("HF_HOME", "HF_HUB_CACHE"))
@@ -52,6 +62,7 @@ class Wanted:
 
 
 ModelCheck = Callable[[Wanted], None]
+ConfigReader = Callable[[Wanted], bytes | None]
 
 
 def check_model(wanted: Wanted) -> None:
@@ -77,15 +88,37 @@ def check_model(wanted: Wanted) -> None:
         raise WrongUse(_explain(wanted, error)) from error
 
 
+def read_config(wanted: Wanted) -> bytes | None:
+    """The content of its config.json, from the cache, else from the hub; None: it cannot be had.
+
+    Nothing is written.
+    """
+    from huggingface_hub import get_session, get_token, hf_hub_url
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        if (snapshot := wanted.snapshot) is not None:
+            return (snapshot / wanted.config).read_bytes()
+        url = hf_hub_url(
+            wanted.repository, wanted.config, revision=wanted.revision, endpoint=wanted.endpoint
+        )
+        token = wanted.token or get_token()
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        answer = get_session().get(url, headers=headers, timeout=_HUB_LIMIT_S)
+    except HFValidationError:
+        return None
+    except _network_errors():
+        return None
+    return answer.content if answer.is_success else None
+
+
 def _ask_hub(wanted: Wanted) -> None:
     """Raises what the hub's client raises when it is not to be had."""
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError
 
-    # Variables that are set and empty are as good as none.
-    endpoint = wanted.environment.get("HF_ENDPOINT") or None
-    token = wanted.environment.get("HF_TOKEN") or None
-    api, revision = huggingface_hub.HfApi(endpoint=endpoint, token=token), wanted.revision
+    endpoint, revision = wanted.endpoint, wanted.revision
+    api = huggingface_hub.HfApi(endpoint=endpoint, token=wanted.token)
     api.model_info(wanted.repository, revision=revision, timeout=_HUB_LIMIT_S)
     # Everybody may read about a gated model; its files are for those who have accepted its licence.
     # HfApi.auth_check would tell too: it knows no limit of time.
@@ -104,7 +137,7 @@ def _explain(wanted: Wanted, error: Exception) -> str:
     """Why it is not to be had, and the way out."""
     from huggingface_hub import errors, get_token
 
-    has_token = bool(wanted.environment.get("HF_TOKEN") or get_token())
+    has_token = bool(wanted.token or get_token())
     way = wanted.way_to_give_token
     if isinstance(error, errors.GatedRepoError):
         if has_token:

@@ -103,10 +103,16 @@ def downloading_processes(pool: InferencePool, options: Options) -> list[Group]:
     """Engine processes that, run here, load a model of the hub; each as a group of its own."""
     return [
         process
-        for group in _groups(move_groups(pool, options.backends), options.backends)
-        if group.engine.type != "simulator" and _count(pool, group)
+        for group in running_groups(pool, options)
+        if group.engine.type != "simulator"
         for process in processes_of(group)
     ]
+
+
+def running_groups(pool: InferencePool, options: Options) -> list[Group]:
+    """Groups of which engines run here, on the engines that run them."""
+    groups = _groups(move_groups(pool, options.backends), options.backends)
+    return [group for group in groups if _count(pool, group)]
 
 
 def _groups(pool: InferencePool, backends: Backends) -> list[Group]:

@@ -1,9 +1,10 @@
 """What `sage inference start` was asked for, and the launch that it becomes."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -13,9 +14,13 @@ from sagepool.laptop.errors import CommandError, WrongUse
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home, Place
 from sagepool.laptop.launch import Launch
-from sagepool.laptop.models import ModelCheck
+from sagepool.laptop.models import ConfigReader, ModelCheck
 from sagepool.laptop.secrets import Secrets
 from sagepool_crds import names
+
+if TYPE_CHECKING:
+    from sagepool.laptop.backends import Backends
+    from sagepool_crds.pool import InferencePool
 
 PORT: Final = 8000
 _ADMIN_PORT: Final = 9090
@@ -54,6 +59,7 @@ def prepare(
     *,
     read_gpus: Callable[[], Sequence[Gpu]],
     check_model: ModelCheck,
+    read_config: ConfigReader,
     is_restart: bool = False,
 ) -> Prepared:
     """Read, check and plan; nothing is started or written.
@@ -63,34 +69,27 @@ def prepare(
         home: where the state is kept.
         read_gpus: asks for the GPUs.
         check_model: sees that a model or an adapter can be had.
+        read_config: reads what a model is; None: it cannot be had.
         is_restart: the pool runs: its port is its own, and so may be what its GPUs hold. Whether
             they have room is found out when it has stopped.
 
     Raises:
-        WrongUse: the request, the file, a program, a GPU, a model or a key is wrong or missing.
+        WrongUse: the request, the file, a program, a GPU, a model or a key is wrong or missing,
+            or a model is too large.
         CommandError: the pool runs already, or the port is busy.
     """
     # Not at the top: a status needs none of it.
     from sagepool.laptop import manifest, plan
-    from sagepool.laptop.backends import unused_backends
     from sagepool.laptop.downloads import wanted_of_pool
+    from sagepool.laptop.fitting import refuse_large_models
 
     backends = _backends(request)
     objects, origin = _objects(request)
     document = manifest.choose_pool(objects, request.pool or None, origin)
-    for role in unused_backends(document.pool, backends):
-        raise WrongUse(
-            f"--{role}-backend is given, and pool {document.pool.metadata.name} has no group of "
-            f"role {role}: leave it out (a group of role llm_embedding takes an engine that is "
-            "given for both roles)"
-        )
+    _refuse_unused_backends(document.pool, backends)
     place = home.place("pool", document.pool.metadata.name)
     if not is_restart:
-        if place.is_taken():
-            raise CommandError(
-                f"pool {place.name} runs already: see `sage inference status`, or stop it with "
-                f"`sage inference stop {place.name}`"
-            )
+        _refuse_taken_place(place)
         ports.refuse_busy_port(request.host, request.port, home)
     options = plan.Options(
         host=request.host,
@@ -101,13 +100,35 @@ def prepare(
     )
     secrets = Secrets(home.secrets)
     gpus = _as_if_empty(read_gpus) if is_restart else read_gpus
-    launch = plan.plan_pool(
-        document, place, options, secrets, lambda: take_off(gpus(), read_claims(home, place))
-    )
-    for wanted in wanted_of_pool(document.pool, options, secrets):
+    left = functools.cache(lambda: take_off(gpus(), read_claims(home, place)))
+    launch = plan.plan_pool(document, place, options, secrets, left)
+    models = list(wanted_of_pool(document.pool, options, secrets))
+    for wanted in models:
         check_model(wanted)
+    refuse_large_models(
+        plan.running_groups(document.pool, options), launch, left, models, read_config
+    )
     launch.file, launch.request = request.file, msgspec.to_builtins(request)
     return Prepared(place, launch)
+
+
+def _refuse_unused_backends(pool: "InferencePool", backends: "Backends") -> None:
+    from sagepool.laptop.backends import unused_backends
+
+    for role in unused_backends(pool, backends):
+        raise WrongUse(
+            f"--{role}-backend is given, and pool {pool.metadata.name} has no group of role "
+            f"{role}: leave it out (a group of role llm_embedding takes an engine that is given "
+            "for both roles)"
+        )
+
+
+def _refuse_taken_place(place: Place) -> None:
+    if place.is_taken():
+        raise CommandError(
+            f"pool {place.name} runs already: see `sage inference status`, or stop it with "
+            f"`sage inference stop {place.name}`"
+        )
 
 
 def _as_if_empty(read_gpus: Callable[[], Sequence[Gpu]]) -> Callable[[], Sequence[Gpu]]:
