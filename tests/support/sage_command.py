@@ -35,6 +35,8 @@ class Sage:
 
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    prefix: Sequence[str] = ()
+    """A command that runs it, for example as somebody else."""
 
     def env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SAGE", "KUBECONFIG"))}
@@ -43,7 +45,7 @@ class Sage:
     def run(self, *arguments: str, stdin: str = "", timeout_s: float = 45) -> Ended:
         """Run to the end, over pipes."""
         done = subprocess.run(
-            [*PROGRAM, *arguments],
+            [*self.prefix, *PROGRAM, *arguments],
             input=stdin,
             env=self.env(),
             capture_output=True,
