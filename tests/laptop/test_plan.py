@@ -235,8 +235,8 @@ def test_a_missing_vllm_is_said_with_the_ways_out(plan: Plan, programs: Path) ->
     with pytest.raises(WrongUse) as refused:
         plan(pool)
     assert str(refused.value) == (
-        "group chat needs vllm, which is not installed here: install it with `pip install vllm`, "
-        "or run it on the simulator with --llm-backend simulator"
+        "group chat needs vllm, which is not installed here: install it with "
+        "`pip install 'vllm>=0.24'`, or run it on the simulator with --llm-backend simulator"
     )
     chat = engines(plan(pool, llm="simulator"))["chat-0"]
     assert "--model=qwen=llm" in chat.command

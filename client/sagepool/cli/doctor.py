@@ -89,7 +89,7 @@ def _engines() -> Iterator[Finding]:
 
     ways = {
         "sagepool-router": "pip install 'sagepool[cli]'",
-        "vllm": "pip install vllm, to run models here",
+        "vllm": "pip install 'vllm>=0.24', to run models here",
         "text-embeddings-router": "install Text Embeddings Inference, for engines of type tei",
     }
     for program, way in ways.items():

@@ -7,8 +7,9 @@ from typing import Final
 
 from sagepool.laptop.errors import WrongUse
 
+# Before 0.24 vLLM takes no UUID of a GPU in CUDA_VISIBLE_DEVICES.
 _WAYS_OUT: Final = {
-    "vllm": "install it with `pip install vllm`",
+    "vllm": "install it with `pip install 'vllm>=0.24'`",
     "text-embeddings-router": "install Text Embeddings Inference so that it is on the PATH",
     "sagepool-router": "install it with `pip install 'sagepool[cli]'`",
     "sagepool-simulator": "install it with `pip install 'sagepool[cli]'`",
