@@ -111,7 +111,7 @@ def test_a_pool_that_does_not_answer_is_wrong_and_says_why(sage: Sage, tmp_path:
         code, found = examine(sage)
     assert code == 1
     assert found["pool rag here"][0] == "wrong"
-    assert "`sage inference stop` clears what is left" in found["pool rag here"][1]
+    assert "`sage inference stop rag` clears what is left" in found["pool rag here"][1]
 
 
 async def test_a_cluster_without_sagepool_is_wrong(sage: Sage, tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def known(kind: "PlaceKind") -> "list[Place]":
 
 
 def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False, way: str = "name") -> "Place":
-    """The place that is named; the only one when none is.
+    """The place that is named; when none is, the only one that runs, else the only dead one.
+
+    What a crash left beside a pool that runs is not what people mean without a name.
 
     Args:
         kind: of the place.
@@ -52,10 +54,11 @@ def choose(kind: "PlaceKind", name: str, *, with_logs: bool = False, way: str = 
         found = list(home().places(kind))
     if not found:
         raise NothingFound(f"no {kind} runs here: start one with `{_STARTS[kind]}`")
-    if len(found) > 1:
-        names = ", ".join(place.name for place in found)
+    meant = [place for place in found if place.is_taken()] or found
+    if len(meant) > 1:
+        names = ", ".join(place.name for place in meant)
         raise WrongUse(f"several are here: {way} one of {names}")
-    return found[0]
+    return meant[0]
 
 
 def statuses(kind: "PlaceKind", name: str) -> "list[Status]":

@@ -3,16 +3,21 @@
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from sagepool.laptop.home import Place
+from sagepool.laptop.home import Place, PlaceKind
 from sagepool.laptop.process import is_alive
 from sagepool.laptop.record import PartRecord, Record, read_record
 
 _LIMIT_S: Final = 1.0
+_STOPS: Final[Mapping[PlaceKind, str]] = {
+    "pool": "sage inference stop",
+    "engine": "sage llm stop --port",
+}
 
 
 class PartStatus(msgspec.Struct):
@@ -71,18 +76,18 @@ def read_status(place: Place, *, now: float | None = None) -> Status | None:
         address=record.address,
         file=record.file,
         since_s=round((time.time() if now is None else now) - record.started_at, 1),
-        message=_message(record, was_killed=was_killed),
+        message=_message(place, record, was_killed=was_killed),
         parts=[_part(part, loads.get(part.instance, [])) for part in record.parts]
         if running
         else [],
     )
 
 
-def _message(record: Record, *, was_killed: bool) -> str:
+def _message(place: Place, record: Record, *, was_killed: bool) -> str:
     if was_killed:
         return (
-            "its supervisor was killed, or the machine was started anew: `sage inference stop` "
-            "clears what is left, a start does so by itself"
+            "its supervisor was killed, or the machine was started anew: "
+            f"`{_STOPS[place.kind]} {place.name}` clears what is left, a start does so by itself"
         )
     return record.message
 
