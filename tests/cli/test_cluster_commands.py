@@ -97,6 +97,11 @@ def test_fields_of_others_are_taken_over_only_with_force(
     refused = run(f"pool apply -f {file}")
     assert refused.code == 1
     assert "--force takes the fields over" in refused.err
+    foreseen = run(f"pool apply -f {file} --dry-run")
+    assert foreseen.code == 0
+    assert "-    replicas: 5\n+    replicas: 2\n" in foreseen.out
+    assert foreseen.err.startswith("sage: without --force this would be refused: ")
+    assert '.spec.groups[name="chat"].replicas' in foreseen.err
     assert spec(namespace)["groups"][0]["replicas"] == 5
     assert run(f"pool apply -f {file} --force").out == "InferencePool rag changed\n"
     assert spec(namespace)["groups"][0]["replicas"] == 2

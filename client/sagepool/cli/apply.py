@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +38,8 @@ def apply(
 ) -> None:
     """Make the cluster's pools and instances as a file says.
 
-    The file is read by the cluster's own rules before the cluster is asked.
+    The file is read by the cluster's own rules before the cluster is asked. A dry run shows the
+    difference also where others have set fields, and names those fields.
     """
     from sagepool.laptop import manifest
 
@@ -47,7 +49,7 @@ def apply(
 
     async def work(target: Target) -> list[str]:
         # All are asked for before the first is changed: one that is refused changes nothing.
-        told = [await _difference(target, obj, force=force) for obj in wanted]
+        told = [await _difference(target, obj, force=force, dry_run=dry_run) for obj in wanted]
         if not dry_run:
             for obj, (_, changes) in zip(wanted, told, strict=True):
                 if changes:
@@ -60,7 +62,7 @@ def apply(
     print("\n".join(in_cluster(work, namespace, kubeconfig)))
 
 
-async def _difference(target: Target, obj: Json, *, force: bool) -> tuple[bool, str]:
+async def _difference(target: Target, obj: Json, *, force: bool, dry_run: bool) -> tuple[bool, str]:
     """Whether the object exists, and how it would change; empty when not at all."""
     from sagepool_crds.admission import Refused, admit
     from sagepool_kube.errors import NotFound
@@ -73,7 +75,7 @@ async def _difference(target: Target, obj: Json, *, force: bool) -> tuple[bool, 
         admit(obj, old=live)
     except Refused as refused:
         raise WrongUse(str(refused)) from None
-    planned = await _send(target, obj, force=force, dry_run=True)
+    planned = await _foresee(target, obj, force=force, dry_run=dry_run)
     before = _yaml(live) if live is not None else []
     lines = difflib.unified_diff(
         before,
@@ -82,6 +84,18 @@ async def _difference(target: Target, obj: Json, *, force: bool) -> tuple[bool, 
         f"file: {kind.kind} {space}/{name}",
     )
     return live is not None, "".join(lines).rstrip("\n")
+
+
+async def _foresee(target: Target, obj: Json, *, force: bool, dry_run: bool) -> "Object":
+    """What the object would be; fields that others have set end it, but for a dry run."""
+    try:
+        return await _send(target, obj, force=force, dry_run=True)
+    except CommandError as held:
+        if not dry_run:
+            raise
+        planned = await _send(target, obj, force=True, dry_run=True)
+        print(f"sage: without --force this would be refused: {held}", file=sys.stderr)
+        return planned
 
 
 async def _send(target: Target, obj: Json, *, force: bool, dry_run: bool) -> "Object":
@@ -97,8 +111,9 @@ async def _send(target: Target, obj: Json, *, force: bool, dry_run: bool) -> "Ob
             dry_run=dry_run,
         )
     except Conflict as error:
+        words = " ".join(str(error).split())  # the server writes a field a line
         raise CommandError(
-            f"{error}; --force takes the fields over from whoever set them"
+            f"{words}; --force takes the fields over from whoever set them"
         ) from error
 
 
