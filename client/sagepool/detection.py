@@ -70,6 +70,10 @@ class Detection:
             raise NothingFoundError(self._lack("server", "SAGE_UNIFIED"), self)
         return found
 
+    def is_cloud(self, kind: Kind) -> bool:
+        """Whether a provider was chosen for a kind, by its key alone."""
+        return any(s.place == _cloud(kind) and kind in s.chosen_for for s in self.steps)
+
     def lack(self, kind: Kind) -> str:
         """Why there is no server for a kind, and what to do about it."""
         return self._lack(f"server for {kind} requests", PREFIX[kind])
@@ -153,6 +157,10 @@ def detect(
 
     with ThreadPoolExecutor(1, "sagepool-detection") as threads:
         return threads.submit(run).result()
+
+
+def _cloud(kind: Kind) -> str:
+    return f"cloud for {kind}"
 
 
 class _Search:
@@ -279,10 +287,10 @@ class _Search:
             named = self._environment.cloud(kind)
             if named is None:
                 keys = f"{PREFIX[kind]}_API_KEY and DASHSCOPE_API_KEY"
-                self._note(f"cloud for {kind}", f"{keys} are not set")
+                self._note(_cloud(kind), f"{keys} are not set")
                 continue
             self._found[kind] = endpoint = self._with_model(named.endpoint, kind)
-            self._note(f"cloud for {kind}", f"{named.why}: {endpoint.base_url}", kind)
+            self._note(_cloud(kind), f"{named.why}: {endpoint.base_url}", kind)
 
     def _take_named(
         self, place: str, kinds: Sequence[Kind], find: Callable[[Kind], Named | None]

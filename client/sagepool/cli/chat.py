@@ -39,7 +39,8 @@ def chat(
     """Talk with a chat model; answers appear as they are made.
 
     In a pipe standard input is one question. The server is the one of --base-url or --pool, else
-    what is found: `sage doctor` tells.
+    what is found on this machine (`sage doctor` tells), else the only pool of the kubeconfig's
+    cluster, else a provider whose key is set.
     """
     question = prompt
     is_conversation = not prompt and sys.stdin.isatty()

@@ -50,14 +50,14 @@ def embed(
     """Embed texts: a JSON line each, in their order.
 
     A line of a .jsonl file is a JSON text, or an object whose `text` is embedded and whose other
-    fields are written too. Empty lines are left out.
+    fields are written too. Empty lines are left out. The server is found as for `sage chat`.
     """
     paths = [Path(not_empty(name)) for name in files or (_STANDARD_INPUT,)]
     for path in paths:
         _check(path)
     items = _items(paths)
     with (
-        open_client(base_url, api_key, pool, namespace, kubeconfig) as client,
+        open_client(base_url, api_key, pool, namespace, kubeconfig, "embedding") as client,
         _progress(paths) as advance,
     ):
         for item, vector in _embedded(

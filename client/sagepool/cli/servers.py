@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sagepool.cli.cluster import connect
+from sagepool.cli.only_pool import find_only_pool
 from sagepool.cli.values import object_name
 from sagepool.laptop.errors import CommandError, WrongUse
 
 if TYPE_CHECKING:
     from sagepool import UnifiedInferenceClient
+    from sagepool.detection import Detection
+    from sagepool.endpoints import Kind
     from sagepool_kube.errors import KubeError
 
 _KEY_VARIABLE: Final = "SAGE_UNIFIED_API_KEY"
@@ -59,18 +62,20 @@ class Server:
 
 @contextlib.contextmanager
 def open_client(
-    base_url: str, api_key: str, pool: str, namespace: str, kubeconfig: str
+    base_url: str, api_key: str, pool: str, namespace: str, kubeconfig: str, kind: "Kind" = "llm"
 ) -> "Iterator[UnifiedInferenceClient]":
     """A client for the address, else the cluster's pool, else what is found.
 
+    Where nothing of this machine answers requests of the kind, the only pool of the kubeconfig's
+    cluster goes before a provider.
+
     Raises:
-        WrongUse: two are named, or a cluster without a pool of it, or the server wants another API
-            key.
+        WrongUse: two are named, or a cluster without a pool of it, or its cluster has several
+            pools, or the server wants another API key.
         CommandError: the pool cannot be reached.
         ConfigurationError: nothing is found, or several pools run here.
     """
     from sagepool import UnifiedInferenceClient
-    from sagepool.detection import detect
     from sagepool.errors import AuthenticationError
 
     if base_url and pool:
@@ -80,28 +85,47 @@ def open_client(
             "--namespace and --kubeconfig say where a cluster's pool is: name it with --pool, or "
             "leave them out"
         )
-    unified = os.environ.get(_KEY_VARIABLE, "")
-    for_pools = os.environ.get(_POOL_KEY_VARIABLE, "")
-    key = api_key or unified
+    found: Detection | None = None
+    if not (base_url or pool):
+        found = _detect(api_key)
+        if _is_found_nowhere_near(found, kind) and (only := find_only_pool()):
+            pool, namespace = only
+    key = api_key or os.environ.get(_KEY_VARIABLE, "")
     with contextlib.ExitStack() as stack:
         if pool:
             key = api_key or key_of(os.environ)
             server = stack.enter_context(forwarded(pool, namespace, kubeconfig))
             client = UnifiedInferenceClient.create(server.address, api_key=key or None)
-        elif base_url:
+        elif found is not None:
+            server = Server("the server", "")
+            client = UnifiedInferenceClient(found.endpoints(), {}, found)
+        else:
             server = Server(base_url, base_url)
             client = UnifiedInferenceClient.create(base_url, api_key=key or None)
-        else:
-            server = Server("the server", "")
-            # The unified key is for the server that the environment names, not for whatever
-            # listens on a usual port.
-            keys = {_KEY_VARIABLE: key, _POOL_KEY_VARIABLE: api_key or for_pools}
-            found = detect({**os.environ, **keys})
-            client = UnifiedInferenceClient(found.endpoints(), {}, found)
         try:
             yield stack.enter_context(client)
         except AuthenticationError as error:
             raise server.wants_key(is_given=bool(key)) from error
+
+
+def _detect(api_key: str) -> "Detection":
+    from sagepool.detection import detect
+
+    # The unified key is for the server that the environment names, not for whatever listens on a
+    # usual port.
+    unified = api_key or os.environ.get(_KEY_VARIABLE, "")
+    for_pools = api_key or os.environ.get(_POOL_KEY_VARIABLE, "")
+    return detect({**os.environ, _KEY_VARIABLE: unified, _POOL_KEY_VARIABLE: for_pools})
+
+
+def _is_found_nowhere_near(found: "Detection", kind: "Kind") -> bool:
+    """Whether only a provider is there for the kind, or nothing, and nobody has asked for that."""
+    from sagepool.environment import Environment
+
+    endpoint = found.llm if kind == "llm" else found.embedding
+    if endpoint is not None and not found.is_cloud(kind):
+        return False
+    return not Environment(os.environ).forces_cloud()
 
 
 def key_of(environ: Mapping[str, str]) -> str:
