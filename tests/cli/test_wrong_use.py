@@ -76,6 +76,16 @@ def test_debug_shows_where_an_error_came_from(sage: Sage, tmp_path: Path) -> Non
         assert ended.err.splitlines()[-1].startswith("sage: ")
 
 
+def test_debug_behind_two_dashes_is_a_word_as_any(sage: Sage) -> None:
+    ended = sage.run("pool", "get", "--", "--debug")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'--debug' is no name" in ended.err
+    assert "Traceback" not in ended.err
+    both = sage.run("--debug", "pool", "get", "--", "--debug")
+    assert "'--debug' is no name" in both.err
+    assert "Traceback" in both.err
+
+
 @pytest.mark.parametrize("group", [(), ("inference",), ("pool",)])
 def test_a_group_without_a_command_shows_what_there_is(sage: Sage, group: tuple[str, ...]) -> None:
     ended = sage.run(*group)

@@ -1,7 +1,7 @@
 """The tree of commands, and how each way of ending becomes a sentence and an exit code.
 
-0: done. 1: it failed. 2: wrong use. 3: what was named is not there. What a command needs is
-imported when it runs: `--help` loads the parser and nothing else.
+docs/command-line.md has the table of exit codes. What a command needs is imported when it runs:
+`--help` loads the parser and nothing else.
 """
 
 import errno
@@ -78,8 +78,7 @@ def run(arguments: Sequence[str], program: str = "sage") -> int:
         program: as which it was called; another name than its own counts as sage.
     """
     name = program if program in _NAMES else _NAMES[0]
-    debug = "--debug" in arguments
-    words = [word for word in arguments if word != "--debug"]
+    words, debug = _without_debug(arguments)
     try:
         result = app(args=words, prog_name=name, standalone_mode=False)
         sys.stdout.flush()  # here, where what stands against it becomes a sentence
@@ -101,6 +100,13 @@ def run(arguments: Sequence[str], program: str = "sage") -> int:
     except Exception as error:
         return _say(*_unforeseen(error), debug)
     return result if isinstance(result, int) else 0
+
+
+def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The words without --debug, and whether it was there; behind `--` it is a word as any."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [word for word in arguments[:end] if word != "--debug"]
+    return [*options, *arguments[end:]], len(options) < end
 
 
 def _say(sentence: str, code: int, debug: bool) -> int:

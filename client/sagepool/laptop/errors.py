@@ -1,6 +1,6 @@
 """The errors of the command line and of laptop mode; each is one sentence with the next step.
 
-CommandError        1: it failed
+CommandError        1: it failed, and may do later: a busy port, a pool that runs already
 ├── WrongUse        2: what was asked for cannot be meant so, or lacks something
 └── NothingFound    3: there is no such thing
 """
