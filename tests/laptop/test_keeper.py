@@ -65,6 +65,44 @@ async def test_a_process_that_answers_at_its_port_is_ready(tmp_path: Path) -> No
         assert keeper.record.message == ""
 
 
+async def test_while_it_starts_the_last_line_of_its_log_is_told(tmp_path: Path) -> None:
+    loads = ["sh", "-c", r"printf 'begin\n\033[32mINFO\033[0m loading 3/8\n'; exec sleep 60"]
+
+    def is_told(keeper: Keeper) -> bool:
+        return keeper.record.doing == "INFO loading 3/8"
+
+    async with kept(tmp_path, loads, is_told) as keeper:
+        assert (keeper.record.phase, keeper.record.message) == ("starting", "")
+
+
+async def test_what_it_said_while_it_started_is_over_once_it_is_ready(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def is_ready(keeper: Keeper) -> bool:
+        told.append(keeper.record.doing)
+        return keeper.record.phase == "ready"
+
+    speaks = ["sh", "-c", f"echo loading; sleep 1; exec {shlex.join(SERVES)}"]
+    async with kept(tmp_path, speaks, is_ready) as keeper:
+        assert "loading" in told
+        assert keeper.record.doing == ""
+
+
+async def test_a_health_check_that_refuses_is_told_while_it_starts(tmp_path: Path) -> None:
+    refuses = (
+        "import http.server as h\n"
+        "class Refuses(h.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self): self.send_error(503)\n"
+        f"h.HTTPServer(('127.0.0.1', {PORT}), Refuses).serve_forever()"
+    )
+
+    def is_told(keeper: Keeper) -> bool:
+        return keeper.record.message == "its health check answers 503"
+
+    async with kept(tmp_path, [sys.executable, "-c", refuses], is_told) as keeper:
+        assert keeper.record.phase == "starting"
+
+
 async def test_another_program_that_answers_there_is_not_taken_for_it(tmp_path: Path) -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as stranger:
         port = stranger.sockets[0].getsockname()[1]

@@ -193,4 +193,4 @@ def _waiting(record: Record) -> str:
 
 
 def _word(part: PartRecord) -> str:
-    return f"{part.name}: {part.message or part.phase}"
+    return f"{part.name}: {part.message or part.doing or part.phase}"

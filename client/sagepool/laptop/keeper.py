@@ -11,12 +11,14 @@ import httpx
 from sagepool.laptop import ports
 from sagepool.laptop.child import Child, start_child
 from sagepool.laptop.launch import PORT, PartLaunch
-from sagepool.laptop.logfile import LogFile
+from sagepool.laptop.logfile import LogFile, plain
 from sagepool.laptop.process import STOP_S, ProcessId, end, identify, listens, session_members
 from sagepool.laptop.record import PartRecord, Phase
 
 _STARTING_POLL_S: Final = 0.2
 _READY_POLL_S: Final = 2.0
+_SILENT: Final = "it does not answer: nothing listens at its port"
+"""Which is as it should be while it starts."""
 _FAILURES_TO_BROKEN: Final = 3
 
 
@@ -142,7 +144,7 @@ class Keeper:
     def say(self, phase: Phase, message: str) -> None:
         """Record how it is."""
         if (phase, message) != (self.record.phase, self.record.message):
-            self.record.phase, self.record.message = phase, message
+            self.record.phase, self.record.message, self.record.doing = phase, message, ""
             self._on_change()
 
     async def _start(self) -> Child:
@@ -166,8 +168,18 @@ class Keeper:
                 self.say("ready", "")
             elif self.record.phase == "ready" and failures >= _FAILURES_TO_BROKEN:
                 self.say("broken", problem)
+            elif self.record.phase == "starting":
+                self._tell_start("" if problem == _SILENT else problem)
             settled = self.record.phase == "ready" and not failures
             await self._sleep(_READY_POLL_S if settled else _STARTING_POLL_S)
+
+    def _tell_start(self, problem: str) -> None:
+        """Record how far its start is: an engine may load for half an hour."""
+        doing = plain(self._log.last_line())
+        is_news = (problem, doing) != (self.record.message, self.record.doing)
+        self.record.message, self.record.doing = problem, doing
+        if is_news:
+            self._on_change()
 
     def _listens(self, port: int) -> bool:
         return self.record.process is not None and listens(self.record.process, port)
@@ -176,6 +188,8 @@ class Keeper:
         """What is wrong; empty when it is healthy."""
         try:
             answer = await self._client.get(url)
+        except httpx.ConnectError:
+            return _SILENT
         except httpx.HTTPError as error:
             return f"it does not answer: {error or type(error).__name__}"
         return "" if answer.status_code == 200 else f"its health check answers {answer.status_code}"

@@ -1,6 +1,7 @@
 """A process's log: bounded in size, and never a reason to stop."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -8,6 +9,8 @@ from sagepool_engines.last_words import find_cause
 
 _LARGEST_BYTES: Final = 10 << 20
 _REMEMBERED_BYTES: Final = 64 << 10
+_ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""What programs colour their words with (ECMA-48, control sequences)."""
 
 
 class LogFile:
@@ -65,3 +68,9 @@ class LogFile:
         file = self._path.open("ab", buffering=0)
         self._size = file.tell()
         return file
+
+
+def plain(line: str, longest: int = 200) -> str:
+    """A line of a log without colours and other signs that a terminal obeys, cut."""
+    words = _ESCAPES.sub("", line).replace("\t", " ")
+    return "".join(sign for sign in words if sign.isprintable())[:longest].strip()

@@ -35,6 +35,8 @@ class PartRecord(msgspec.Struct):
     restarts: int = 0
     message: str = ""
     """What it waits for or what is wrong."""
+    doing: str = ""
+    """While it starts: the last line of its log."""
 
 
 class Record(msgspec.Struct):

@@ -102,7 +102,7 @@ def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
         url=part.url,
         pid=part.process.pid if part.process is not None else None,
         restarts=part.restarts,
-        message=part.message,
+        message=part.message or part.doing,
     )
     if part.kind != "elsewhere":  # its instance may have another process for another role
         backends = [backend for backend in backends if backend["url"] == part.url]
