@@ -114,6 +114,43 @@ def test_a_pool_that_does_not_answer_is_wrong_and_says_why(sage: Sage, tmp_path:
     assert "`sage inference stop rag` clears what is left" in found["pool rag here"][1]
 
 
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode", "verdict"),
+    [(0o755, 0o644, "wrong"), (0o700, 0o644, "ok"), (0o755, 0o600, "ok")],
+)
+def test_a_secret_is_for_its_user_alone(
+    sage: Sage, folder_mode: int, file_mode: int, verdict: str
+) -> None:
+    folder = sage.home / "secrets" / "keys"
+    folder.mkdir(parents=True)
+    for above in (sage.home, sage.home / "secrets"):
+        above.chmod(0o755)
+    (folder / "alice").write_text("sk-5f0c2a8e94d1b7360e9f")
+    (folder / "alice").chmod(file_mode)
+    folder.chmod(folder_mode)
+    code, found = examine(sage)
+    assert (code, found["secret keys"][0]) == (int(verdict == "wrong"), verdict)
+    assert (f"chmod -R go= {folder}" in found["secret keys"][1]) == (verdict == "wrong")
+    assert "sk-5f0c" not in str(found)
+
+
+def test_a_secret_that_cannot_be_read_is_wrong(sage: Sage) -> None:
+    folder = sage.home / "secrets" / "keys"
+    folder.mkdir(parents=True)
+    assert examine(sage)[1]["secret keys"][0] == "wrong"
+    (folder / "alice").symlink_to("/none")
+    code, found = examine(sage)
+    assert (code, found["secret keys"][0]) == (1, "wrong")
+    assert f"{folder / 'alice'} cannot be read" in found["secret keys"][1]
+
+
+@pytest.mark.parametrize(("token", "verdict"), [("hf_abc", "ok"), ("", "absent")])
+def test_the_hub_s_token_is_told_and_not_shown(sage: Sage, token: str, verdict: str) -> None:
+    code, found = examine(Sage(sage.home, {**sage.environment, "HF_TOKEN": token}))
+    assert (code, found["HF_TOKEN"][0]) == (0, verdict)
+    assert "hf_abc" not in str(found)
+
+
 async def test_a_cluster_without_sagepool_is_wrong(sage: Sage, tmp_path: Path) -> None:
     async with KubeStub(serves({})).running() as stub:
         code, found = await examine_cluster(sage, stub, tmp_path)

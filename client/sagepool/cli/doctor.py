@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -47,6 +48,7 @@ def doctor(
         _machine,
         _engines,
         _gpus,
+        _keys,
         _pools_here,
         lambda: _cluster(namespace, kubeconfig),
         _clients,
@@ -113,6 +115,44 @@ def _gpus() -> Iterator[Finding]:
     for gpu in found:
         free = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
         yield Finding(f"gpu {gpu.index}", "ok", f"{gpu.name}, {free}")
+
+
+def _keys() -> Iterator[Finding]:
+    """The keys that pool files name and the hub's; never what they are."""
+    if os.environ.get("HF_TOKEN"):
+        yield Finding("HF_TOKEN", "ok", "set")
+    else:
+        yield Finding("HF_TOKEN", "absent", "not set: gated and private models of the hub need it")
+    home = places.home()
+    try:
+        folders = sorted(path for path in home.secrets.glob("*") if path.is_dir())
+        for folder in folders:
+            yield _secret(folder, home.folder)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        yield Finding("secrets", "wrong", f"{error.filename} cannot be read: {why}")
+
+
+def _secret(folder: Path, home: Path) -> Finding:
+    """Whether a Secret of this machine can be read by this user, and by nobody else."""
+    name = f"secret {folder.name}"
+    files = sorted(path for path in folder.iterdir() if not path.is_dir())
+    for path in files:
+        if not os.access(path, os.R_OK):
+            return Finding(name, "wrong", f"{path} cannot be read: mend its rights, or remove it")
+        if _others_read(path, home):
+            return Finding(name, "wrong", f"others can read {path}: chmod -R go= {folder}")
+    if not files:
+        return Finding(name, "wrong", f"{folder} has no key: write each into a file of its own")
+    return Finding(name, "ok", f"{len(files)} keys, for you alone")
+
+
+def _others_read(path: Path, home: Path) -> bool:
+    """Whether its rights, and those of the folders around it up to the home, let everybody in."""
+    folders = [folder for folder in path.parents if folder.is_relative_to(home)]
+    return bool(path.stat().st_mode & stat.S_IROTH) and all(
+        folder.stat().st_mode & stat.S_IXOTH for folder in folders
+    )
 
 
 def _pools_here() -> Iterator[Finding]:
