@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crd_objects import pool_object
+from crd_objects import instance_object, pool_object
 from kube_stub import KubeStub, refuses, serves
 from sage_command import PROGRAM, Sage, write_pool
 
@@ -178,14 +178,61 @@ async def test_each_pool_of_the_cluster_has_its_verdict(sage: Sage, tmp_path: Pa
     broken["metadata"]["name"] = "broken"
     why = {"reason": "ModelMissing", "message": "qwen is not on the hub: mend uri"}
     broken["status"] = {"conditions": [{"type": "Ready", "status": "False", **why}]}
-    pools = {"items": [unseen, broken]}
-    async with KubeStub(serves({f"{SPACE}/inferencepools": pools})).running() as stub:
+    there = {
+        f"{SPACE}/inferencepools": {"items": [unseen, broken]},
+        f"{SPACE}/inferenceinstances": {"items": []},
+    }
+    async with KubeStub(serves(there)).running() as stub:
         code, found = await examine_cluster(sage, stub, tmp_path)
     assert code == 1
     assert found["cluster"] == ("ok", "answers and has sagepool; 2 pools in team-a")
     assert found["pool unseen"][0] == "wrong"
     assert "is sagepool's operator running?" in found["pool unseen"][1]
     assert found["pool broken"] == ("wrong", "ModelMissing: qwen is not on the hub: mend uri")
+
+
+async def test_a_cluster_that_lacks_the_kind_of_instances_is_wrong(
+    sage: Sage, tmp_path: Path
+) -> None:
+    there = {f"{SPACE}/inferencepools": {"items": []}}
+    async with KubeStub(serves(there)).running() as stub:
+        code, found = await examine_cluster(sage, stub, tmp_path)
+    assert (code, found["cluster"][0]) == (1, "wrong")
+    assert "has no inferenceinstances" in found["cluster"][1]
+
+
+def instances(pool: str, *statuses: dict[str, str]) -> list[dict[str, Any]]:
+    """Instances of a pool with these statuses, numbered."""
+    made = [instance_object() for _ in statuses]
+    for number, (obj, status) in enumerate(zip(made, statuses, strict=True)):
+        obj["metadata"]["name"] = f"{pool}-{number}"
+        obj["spec"]["poolRef"] = pool
+        obj["status"] = status
+    return made
+
+
+async def test_instances_that_are_not_ready_are_counted_with_the_first_reasons(
+    sage: Sage, tmp_path: Path
+) -> None:
+    good, bad = pool_object(), pool_object()
+    good["metadata"]["name"] = "good"
+    bad["metadata"]["name"] = "bad"
+    ready, failed = {"phase": "Ready"}, {"phase": "Failed", "message": "out of memory"}
+    listed = [
+        *instances("good", ready, {"phase": "Draining"}),
+        *instances("bad", ready, failed, {"phase": "Loading"}, {}, failed),
+    ]
+    there = {
+        f"{SPACE}/inferencepools": {"items": [good, bad]},
+        f"{SPACE}/inferenceinstances": {"items": listed},
+    }
+    async with KubeStub(serves(there)).running() as stub:
+        _, found = await examine_cluster(sage, stub, tmp_path)
+    assert found["instances of pool good"] == ("ok", "none of 2 waits or has failed")
+    assert found["instances of pool bad"] == (
+        "wrong",
+        "4 of 5 are not ready: bad-1: Failed, out of memory; bad-2: Loading; bad-3: Pending; ...",
+    )
 
 
 async def test_a_router_that_cannot_be_reached_is_wrong(sage: Sage, tmp_path: Path) -> None:
@@ -195,7 +242,11 @@ async def test_a_router_that_cannot_be_reached_is_wrong(sage: Sage, tmp_path: Pa
         "endpoint": "http://rag-router/v1",
         "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}],
     }
-    there = {f"{SPACE}/inferencepools": {"items": [pool]}, f"{SPACE}/inferencepools/rag": pool}
+    there = {
+        f"{SPACE}/inferencepools": {"items": [pool]},
+        f"{SPACE}/inferencepools/rag": pool,
+        f"{SPACE}/inferenceinstances": {"items": []},
+    }
     async with KubeStub(serves(there)).running() as stub:
         code, found = await examine_cluster(sage, stub, tmp_path)
     assert code == 1

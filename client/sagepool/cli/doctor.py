@@ -4,10 +4,10 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import typer
 
@@ -18,6 +18,9 @@ from sagepool.laptop.errors import CommandError, NothingFound
 
 if TYPE_CHECKING:
     from sagepool_kube.api import Object
+
+_TOLD: Final = 3
+"""Instances of a pool of which it is told why they are not ready."""
 
 Verdict: TypeAlias = Literal["ok", "absent", "wrong"]
 """absent: not here, which is wrong only for who wants it."""
@@ -172,14 +175,14 @@ def _pools_here() -> Iterator[Finding]:
 
 
 def _cluster(namespace: str, kubeconfig: str) -> Iterator[Finding]:
-    from sagepool_kube.api import POOLS
+    from sagepool_kube.api import INSTANCES, POOLS
     from sagepool_kube.errors import NoCluster
 
-    async def read(target: Target) -> "tuple[str, tuple[Object, ...]]":
-        return target.namespace, await target.list(POOLS)
+    async def read(target: Target) -> "tuple[str, tuple[Object, ...], tuple[Object, ...]]":
+        return target.namespace, await target.list(POOLS), await target.list(INSTANCES)
 
     try:
-        space, pools = in_cluster(read, namespace, kubeconfig)
+        space, pools, instances = in_cluster(read, namespace, kubeconfig)
     except NothingFound as error:
         yield Finding("cluster", "wrong", str(error))
         return
@@ -199,6 +202,29 @@ def _cluster(namespace: str, kubeconfig: str) -> Iterator[Finding]:
             yield Finding(name, "wrong", f"{ready['reason']}: {ready['message']}")
         else:
             yield Finding(name, "wrong", "no operator has seen it: is sagepool's operator running?")
+        yield from _instances(
+            pool["metadata"]["name"],
+            [obj for obj in instances if obj["spec"]["poolRef"] == pool["metadata"]["name"]],
+        )
+
+
+def _instances(pool: str, instances: "Sequence[Object]") -> Iterator[Finding]:
+    """Whether a pool's engines take requests, but for those that are being emptied on purpose."""
+    if not instances:
+        return
+    waits = []
+    for obj in instances:
+        status = obj.get("status", {})
+        phase = status.get("phase") or "Pending"
+        if phase not in ("Ready", "Draining"):
+            reason = f"{phase}, {status['message']}" if status.get("message") else phase
+            waits.append(f"{obj['metadata']['name']}: {reason}")
+    name = f"instances of pool {pool}"
+    if not waits:
+        yield Finding(name, "ok", f"none of {len(instances)} waits or has failed")
+        return
+    told = "; ".join([*waits[:_TOLD], *(["..."] if len(waits) > _TOLD else [])])
+    yield Finding(name, "wrong", f"{len(waits)} of {len(instances)} are not ready: {told}")
 
 
 def _router(pool: str, namespace: str, kubeconfig: str) -> Finding:
