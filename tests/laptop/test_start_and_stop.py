@@ -62,6 +62,24 @@ def test_status_tells_every_part_and_its_load(sage: Sage, pool_file: Path) -> No
         assert table.out.splitlines()[1].split()[:3] == ["PART", "MODELS", "PHASE"]
 
 
+def test_status_counts_a_request_as_long_as_it_is_answered(sage: Sage, tmp_path: Path) -> None:
+    engine = {"type": "simulator", "args": ["--itl-ms=1000"]}
+    chat = simulated("chat", "llm", "chat-model", engine=engine)
+    with sage.pool(write_pool(tmp_path / "pool.yaml", groups=[chat])) as port:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+        with client:
+            stream = client.chat.completions.create(
+                model="chat-model",
+                messages=[{"role": "user", "content": "Hi"}],
+                max_tokens=1000,
+                stream=True,
+            )
+            with stream:
+                next(stream)
+                assert part_of(sage.status(), "chat-0")["in_flight"] == 1
+        sage.until(lambda status: part_of(status, "chat-0")["in_flight"] == 0)
+
+
 def test_stop_leaves_no_process_no_port_and_no_record(sage: Sage, pool_file: Path) -> None:
     with sage.pool(pool_file) as port:
         pids = pids_of(sage.status())
