@@ -33,7 +33,7 @@ class PartStatus(msgspec.Struct):
     restarts: int
     message: str
     in_flight: int | None = None
-    """Requests that the router has on it."""
+    """Requests that the router has on it; without a router, those that it computes or lets wait."""
     capacity: int | None = None
     """What it may have on it now."""
     tokens_per_second: float | None = None
@@ -77,7 +77,10 @@ def read_status(place: Place, *, now: float | None = None) -> Status | None:
         file=record.file,
         since_s=round((time.time() if now is None else now) - record.started_at, 1),
         message=_message(place, record, was_killed=was_killed),
-        parts=[_part(part, loads.get(part.instance, [])) for part in record.parts]
+        parts=[
+            _part(part, loads.get(part.instance, []), has_router=bool(record.admin))
+            for part in record.parts
+        ]
         if running
         else [],
     )
@@ -92,7 +95,7 @@ def _message(place: Place, record: Record, *, was_killed: bool) -> str:
     return record.message
 
 
-def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
+def _part(part: PartRecord, backends: list[dict[str, Any]], *, has_router: bool) -> PartStatus:
     status = PartStatus(
         name=part.name,
         kind=part.kind,
@@ -104,6 +107,8 @@ def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
         restarts=part.restarts,
         message=part.message or part.doing,
     )
+    if not has_router and part.phase == "ready":
+        status.in_flight = _requests_on(part)
     if part.kind != "elsewhere":  # its instance may have another process for another role
         backends = [backend for backend in backends if backend["url"] == part.url]
     if backends:
@@ -113,15 +118,38 @@ def _part(part: PartRecord, backends: list[dict[str, Any]]) -> PartStatus:
     return status
 
 
+def _requests_on(part: PartRecord) -> int | None:
+    """What an engine's own metrics say; None when they say nothing."""
+    from sagepool_engines.dialects import DIALECTS, UnexpectedAnswerError, read_load
+
+    dialect = next((found for engine, found in DIALECTS.items() if engine == part.engine), None)
+    if dialect is None:
+        return None
+    try:
+        load = read_load(dialect, _get(part.url, dialect.metrics_path).decode(errors="replace"))
+    except (OSError, http.client.HTTPException, UnexpectedAnswerError):
+        return None
+    return load.running + load.waiting
+
+
 def _loads(admin: str) -> dict[str, list[dict[str, Any]]]:
     """The router's figures by instance; none when it does not answer."""
-    address = urlsplit(admin)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=_LIMIT_S)
     try:
-        connection.request("GET", "/admin/table")
-        table = json.loads(connection.getresponse().read())
+        table = json.loads(_get(admin, "/admin/table"))
         return {instance["name"]: instance["backends"] for instance in table["instances"]}
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return {}
+
+
+def _get(url: str, path: str) -> bytes:
+    """The body of an answer. Raises OSError, HTTPException, also for an answer other than 200."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=_LIMIT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise http.client.HTTPException(f"{path} answers {answer.status}")
+        return answer.read()
     finally:
         connection.close()
