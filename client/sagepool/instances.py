@@ -52,3 +52,15 @@ class Instances(Generic[_C]):
                 client = make()
                 self._held[key] = (client, arguments)
             return client
+
+    def names(self) -> list[str]:
+        """The keys of the open clients, in the order in which these were made."""
+        with self._lock:
+            return [key for key, (client, _) in self._held.items() if not client.is_closed]
+
+    def take_all(self) -> list[_C]:
+        """Hand over every client, for the caller to close, and hold none."""
+        with self._lock:
+            clients = [client for client, _ in self._held.values()]
+            self._held.clear()
+            return clients

@@ -104,11 +104,37 @@ class IntelligentLLMClient(_Adapter):
         return cls(client=client)
 
     @classmethod
-    def get_instance(cls, cache_key: str = "default", **arguments: Any) -> "IntelligentLLMClient":
+    def get_instance(
+        cls, model_name: str | None = None, cache_key: str | None = None, **arguments: Any
+    ) -> "IntelligentLLMClient":
         """The process' client of this name; made at the first call: for `base_url` where that is
-        given, by `create_auto` else."""
+        given, by `create_auto` else.
+
+        Args:
+            model_name: for every request of a client that is made.
+            cache_key: the name; None: the model's, or "default".
+            arguments: of the class or of `create_auto`.
+
+        Raises:
+            ConfigurationError: the client of this name was made with other arguments.
+            NothingFoundError: there is no server.
+        """
+        if model_name is not None:
+            arguments["model_name"] = model_name
         make = cls if "base_url" in arguments else cls.create_auto
-        return cls._instances.get(cache_key, arguments, lambda: make(**arguments))
+        name = cache_key or model_name or "default"
+        return cls._instances.get(name, arguments, lambda: make(**arguments))
+
+    @classmethod
+    def get_cached_keys(cls) -> list[str]:
+        """The names for which `get_instance` holds an open client."""
+        return cls._instances.names()
+
+    @classmethod
+    def clear_instances(cls) -> None:
+        """Close every client that `get_instance` made, and forget it."""
+        for client in cls._instances.take_all():
+            client.close()
 
     def chat(
         self,

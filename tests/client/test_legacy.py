@@ -104,12 +104,44 @@ class TestLLM:
 
     def test_one_key_is_one_client(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SAGE_UNIFIED_BASE_URL", "http://a")
-        first = IntelligentLLMClient.get_instance("legacy")
-        assert IntelligentLLMClient.get_instance("legacy") is first
+        first = IntelligentLLMClient.get_instance(cache_key="legacy")
+        assert IntelligentLLMClient.get_instance(cache_key="legacy") is first
         first.cleanup()
-        second = IntelligentLLMClient.get_instance("legacy")
+        second = IntelligentLLMClient.get_instance(cache_key="legacy")
         assert second is not first
         second.close()
+
+    @pytest.mark.parametrize(
+        ("arguments", "named", "model", "name"),
+        [
+            ((), {}, None, "default"),
+            (("qwen-max",), {}, "qwen-max", "qwen-max"),
+            (("qwen-max", "mine"), {}, "qwen-max", "mine"),
+            ((), {"model_name": "qwen-max", "cache_key": "mine"}, "qwen-max", "mine"),
+            ((), {"model_name": "qwen-max", "base_url": "http://a"}, "qwen-max", "qwen-max"),
+        ],
+    )
+    def test_the_first_argument_of_get_instance_is_the_model(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: tuple[str, ...],
+        named: dict[str, str],
+        model: str | None,
+        name: str,
+    ) -> None:
+        monkeypatch.setenv("SAGE_UNIFIED_BASE_URL", "http://a")
+        with IntelligentLLMClient.get_instance(*arguments, **named) as client:
+            assert client.model_name == model
+            assert IntelligentLLMClient.get_instance(*arguments, **named) is client
+            assert IntelligentLLMClient.get_cached_keys() == [name]
+
+    def test_all_instances_are_closed_at_once(self) -> None:
+        one = IntelligentLLMClient.get_instance("one", base_url="http://a")
+        two = IntelligentLLMClient.get_instance("two", base_url="http://a")
+        assert IntelligentLLMClient.get_cached_keys() == ["one", "two"]
+        IntelligentLLMClient.clear_instances()
+        assert (one.is_closed, two.is_closed) == (True, True)
+        assert IntelligentLLMClient.get_cached_keys() == []
 
     def test_one_key_may_be_one_server(self) -> None:
         with (
