@@ -1,9 +1,10 @@
 """The two clients of before, with their names, factories and defaults, over the one of today.
 
-What they could not do in truth they do not take: prefill and decode apart, routing strategies,
-models inside this process.
+What they could not do in truth, such as prefill and decode apart, routing strategies and models
+inside this process, they still take by name: with a `DeprecationWarning` that says what to use.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
@@ -19,6 +20,27 @@ TEMPERATURE: Final = 0.7
 MAX_TOKENS: Final = 1500
 _LLM_TIMEOUT_S: Final = 60.0
 _EMBEDDING_TIMEOUT_S: Final = 30.0
+
+_INSTEAD: Final = {
+    "api_key": "set SAGE_UNIFIED_API_KEY, or make the client with base_url= and api_key=",
+    "control_plane_service": "use create_with_control_plane(instances)",
+    "enable_pd_separation": "leave it out: prefill and decode run in one engine",
+    "fallback_model": "run the model in a server (sage inference start --embedding-model MODEL)",
+    "mode": "use create_auto(), or create_api(base_url): the model is always in a server",
+    "probe_timeout": "leave it out: each probe has a limit of its own",
+    "routing_strategy": "use scheduling_policy=",
+    "use_control_plane": "use create_with_control_plane(instances)",
+}
+"""What to do in place of each argument that has no effect any more."""
+
+
+def _warn_of(former: Mapping[str, object], taker: str) -> None:
+    for name in former:
+        if name not in _INSTEAD:
+            raise TypeError(f"{taker} got an unexpected keyword argument {name!r}")
+        warnings.warn(
+            f"{taker}: {name} has no effect: {_INSTEAD[name]}", DeprecationWarning, stacklevel=3
+        )
 
 
 class _Adapter(Closing):
@@ -50,6 +72,7 @@ class IntelligentLLMClient(_Adapter):
         timeout: seconds for a call.
         seed: sent with every request.
         client: a client to use instead of making one for `base_url`.
+        former: arguments of before that have no effect; each warns.
     """
 
     _instances: ClassVar[Instances["IntelligentLLMClient"]] = Instances()
@@ -63,7 +86,9 @@ class IntelligentLLMClient(_Adapter):
         seed: int | None = None,
         *,
         client: UnifiedInferenceClient | None = None,
+        **former: Any,
     ) -> None:
+        _warn_of(former, "IntelligentLLMClient")
         super().__init__(
             client
             or UnifiedInferenceClient.create(
@@ -80,12 +105,17 @@ class IntelligentLLMClient(_Adapter):
         *,
         timeout: float = _LLM_TIMEOUT_S,
         seed: int | None = None,
+        **former: Any,
     ) -> Self:
         """Find the server in the order of `UnifiedInferenceClient.create_auto`.
 
+        Arguments of before that have no effect warn, and say what to use.
+
         Raises:
+            TypeError: an argument was never known.
             NothingFoundError: there is none.
         """
+        _warn_of(former, "IntelligentLLMClient.create_auto")
         client = UnifiedInferenceClient.create_auto(llm_model=model_name, timeout=timeout)
         return cls(model_name, seed=seed, client=client)
 
@@ -94,10 +124,23 @@ class IntelligentLLMClient(_Adapter):
         cls,
         instances: Sequence[Mapping[str, Any]],
         scheduling_policy: str = "adaptive",
+        routing_strategy: str | None = None,
+        enable_pd_separation: bool | None = None,
         *,
         timeout: float = _LLM_TIMEOUT_S,
     ) -> Self:
-        """Run a router in this process; see `UnifiedInferenceClient.create_with_control_plane`."""
+        """Run a router in this process; see `UnifiedInferenceClient.create_with_control_plane`.
+
+        `routing_strategy` and `enable_pd_separation` have no effect.
+        """
+        former = {
+            "routing_strategy": routing_strategy,
+            "enable_pd_separation": enable_pd_separation,
+        }
+        _warn_of(
+            {name: value for name, value in former.items() if value is not None},
+            "IntelligentLLMClient.create_with_control_plane",
+        )
         client = UnifiedInferenceClient.create_with_control_plane(
             instances, scheduling_policy, timeout=timeout
         )
@@ -219,6 +262,7 @@ class IntelligentEmbeddingClient(_Adapter):
         api_key: its key.
         timeout: seconds for a call.
         client: a client to use instead of making one for `base_url`.
+        former: arguments of before that have no effect; each warns.
     """
 
     _instances: ClassVar[Instances["IntelligentEmbeddingClient"]] = Instances()
@@ -231,7 +275,9 @@ class IntelligentEmbeddingClient(_Adapter):
         timeout: float = _EMBEDDING_TIMEOUT_S,
         *,
         client: UnifiedInferenceClient | None = None,
+        **former: Any,
     ) -> None:
+        _warn_of(former, "IntelligentEmbeddingClient")
         super().__init__(
             client
             or UnifiedInferenceClient.create(
@@ -243,13 +289,24 @@ class IntelligentEmbeddingClient(_Adapter):
 
     @classmethod
     def create_auto(
-        cls, model: str | None = None, *, timeout: float = _EMBEDDING_TIMEOUT_S
+        cls,
+        model: str | None = None,
+        fallback_model: str | None = None,
+        *,
+        timeout: float = _EMBEDDING_TIMEOUT_S,
+        **former: Any,
     ) -> Self:
         """Find the server in the order of `UnifiedInferenceClient.create_auto`.
 
+        Arguments of before that have no effect warn, and say what to use.
+
         Raises:
+            TypeError: an argument was never known.
             NothingFoundError: there is none.
         """
+        if fallback_model is not None:
+            former["fallback_model"] = fallback_model
+        _warn_of(former, "IntelligentEmbeddingClient.create_auto")
         client = UnifiedInferenceClient.create_auto(embedding_model=model, timeout=timeout)
         return cls(model=model, client=client)
 

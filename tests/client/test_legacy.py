@@ -1,5 +1,6 @@
 """The two clients of before keep their names, factories and defaults."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from client_engines import engine
 from client_server import Reply, delta, events, scripted
 from sagepool import IntelligentEmbeddingClient, IntelligentLLMClient, UnexpectedAnswerError
+from sagepool.closing import Closing
 
 TWO = {"data": [{"index": 0, "embedding": [1.0, 2.0, 3.0]}]}
 
@@ -176,3 +178,50 @@ class TestEmbedding:
                     assert client.embed("a", model="y") == [[1.0, 2.0, 3.0]]
                     assert client.embed("a") == [[1.0, 2.0, 3.0]]
         assert [got.body["model"] for got in server.received] == ["y", "x"] * 4
+
+
+class TestArgumentsOfBefore:
+    @pytest.mark.parametrize(
+        ("make", "instead"),
+        [
+            (lambda: IntelligentLLMClient.create_auto(probe_timeout=1.5), "leave it out"),
+            (lambda: IntelligentLLMClient.create_auto(api_key="k"), "SAGE_UNIFIED_API_KEY"),
+            (
+                lambda: IntelligentLLMClient("m", "http://a", use_control_plane=False),
+                "create_with_control_plane",
+            ),
+            (lambda: IntelligentEmbeddingClient.create_auto("m", "small"), "sage inference start"),
+            (lambda: IntelligentEmbeddingClient.create(fallback_model="small"), "in a server"),
+            (lambda: IntelligentEmbeddingClient("http://a", "m", mode="api"), "create_api"),
+        ],
+    )
+    def test_what_has_no_effect_warns_and_says_what_to_use(
+        self, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Closing], instead: str
+    ) -> None:
+        monkeypatch.setenv("SAGE_UNIFIED_BASE_URL", "http://a")
+        with pytest.warns(DeprecationWarning, match=instead), make():
+            pass
+
+    @pytest.mark.parametrize(
+        "make", [IntelligentLLMClient.create_auto, IntelligentEmbeddingClient.create_auto]
+    )
+    def test_what_was_never_known_is_refused(self, make: Callable[..., Closing]) -> None:
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            make(colour="red")
+
+    def test_the_control_plane_takes_them_by_place_and_by_name(self) -> None:
+        with engine("m") as only:
+            with (
+                pytest.warns(DeprecationWarning, match="use scheduling_policy="),
+                IntelligentLLMClient.create_with_control_plane(
+                    [only.instance], "adaptive", "load_balanced"
+                ) as client,
+            ):
+                assert client.chat("hi") == "re: hi"
+            with (
+                pytest.warns(DeprecationWarning, match="enable_pd_separation has no effect"),
+                IntelligentLLMClient.create_with_control_plane(
+                    [only.instance], enable_pd_separation=True
+                ) as client,
+            ):
+                assert client.chat("hi") == "re: hi"
