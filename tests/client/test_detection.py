@@ -205,6 +205,14 @@ class TestPoolsHere:
             "-> llm and embedding"
         )
 
+    def test_a_pool_on_8000_goes_before_a_plain_engine_on_8001(
+        self, environ: dict[str, str]
+    ) -> None:
+        ports = {8001: CHAT, 8000: BOTH}
+        assert chosen(look(environ, ports))[0] == "http://127.0.0.1:8001/v1"
+        with self.running(environ, "rag", 8000):
+            assert chosen(look(environ, ports))[0] == "http://127.0.0.1:8000/v1"
+
     def test_what_it_does_not_serve_is_looked_for_further(self, environ: dict[str, str]) -> None:
         with self.running(environ, "rag", 8123):
             found = look(environ, {8123: CHAT, 8090: EMBEDDING})
