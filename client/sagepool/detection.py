@@ -291,6 +291,12 @@ class _Search:
                 continue
             self._found[kind] = endpoint = self._with_model(named.endpoint, kind)
             self._note(_cloud(kind), f"{named.why}: {endpoint.base_url}", kind)
+            if self._environment.is_in_cluster and not self._environment.forces_cloud():
+                _logger.warning(
+                    "this process is in a cluster, but the cloud answers for %s: no router that "
+                    "was found here serves it; name the pool in SAGEPOOL_POOL",
+                    kind,
+                )
 
     def _take_named(
         self, place: str, kinds: Sequence[Kind], find: Callable[[Kind], Named | None]

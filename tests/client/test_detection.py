@@ -362,3 +362,16 @@ class TestTelling:
 async def test_it_blocks_also_where_a_loop_runs_already() -> None:
     assert asyncio.get_running_loop() is not None
     assert chosen(look({}, {8001: CHAT}))[0] == "http://127.0.0.1:8001/v1"
+
+
+@pytest.mark.parametrize(
+    ("host", "warnings"),
+    [({}, 0), (IN_A_CLUSTER, 2), ({**IN_A_CLUSTER, "SAGE_FORCE_CLOUD_API": "true"}, 0)],
+)
+def test_the_cloud_inside_a_cluster_is_warned_of(
+    caplog: pytest.LogCaptureFixture, host: dict[str, str], warnings: int
+) -> None:
+    look({**host, "DASHSCOPE_API_KEY": "k"}, {})
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == warnings
+    assert all("SAGEPOOL_POOL" in record.getMessage() for record in told)
