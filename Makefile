@@ -95,8 +95,8 @@ test-unit: setup ## Tests that need no cluster
 test: setup .venv-frameworks/.complete .venv-compiled/.complete ## All that CI runs: unit, contract, chart, end to end
 	.venv-compiled/bin/python -m pytest $(BESIDE) tests/router
 	$(CLUSTER_FOR_TESTS)
-	$(BIN)/pytest $(BESIDE) -m "not e2e and not engines"
-	$(BIN)/pytest -m "e2e and not engines"
+	$(BIN)/pytest $(BESIDE) -m "not e2e and not root and not engines"
+	$(BIN)/pytest -m "(e2e or root) and not engines"
 
 .PHONY: test-compiled
 test-compiled: .venv-compiled/.complete ## The router's tests over its compiled modules

@@ -30,12 +30,11 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests run beside each other, but those of one cluster and of one machine one after the other:
-    some run an operator for all namespaces, put other CRDs in, or make a cluster."""
+    """Where tests run beside each other, those of the one cluster come one after the other: some
+    run an operator for all namespaces, some put other CRDs in."""
     for item in items:
-        for shared in ("cluster", "root"):
-            if item.get_closest_marker(shared) is not None:
-                item.add_marker(pytest.mark.xdist_group(shared))
+        if item.get_closest_marker("cluster") is not None:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")

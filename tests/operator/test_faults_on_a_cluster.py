@@ -135,7 +135,7 @@ def test_a_namespace_deleted_amid_a_rollout_is_left_with_one_line_and_no_other_p
             apply_pool(kubectl)
         until(lambda: is_told_of(namespace) and is_told_of(leaving), "the pools are told of")
         until(lambda: len(replica_sets(namespace)) == 2, "the pods are asked for")
-        before = namespace.get("spool,deployment,replicaset,service,pdb,role,rolebinding")
+        before = namespace.get("deployment,replicaset,service,pdb,role,rolebinding")
 
         # Everything goes but the pool, which wants it back: so it is for a moment each time.
         with undeletable_pools(leaving):
@@ -153,7 +153,7 @@ def test_a_namespace_deleted_amid_a_rollout_is_left_with_one_line_and_no_other_p
         assert about("applied")[writes:] == [f"{namespace.namespace}/rag-router"]
         assert about(LEFT) == [f"{name}/rag"]
         assert {line["level"] for line in lines() if f"{name}/" in json.dumps(line)} == {"info"}
-    after = namespace.get("spool,deployment,replicaset,pdb,role,rolebinding")
+    after = namespace.get("deployment,replicaset,pdb,role,rolebinding")
     assert versions(after).items() <= versions(before).items()
 
 
