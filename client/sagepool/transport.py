@@ -146,6 +146,8 @@ class Link:
                     raise
                 pause = _pause_after(error, attempts, request)
             self._connections.pause(pause)
+            if self._connections.is_over:  # its client may not be closed yet
+                raise ConfigurationError(CLOSED)
 
     def _open(self, request: Request, attempts: Attempts) -> httpx.Response:
         limit_s = attempts.remaining_s()
