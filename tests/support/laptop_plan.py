@@ -1,9 +1,11 @@
 """Pools as they are planned on one machine with two GPUs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from sagepool.laptop.backends import move_groups
 from sagepool.laptop.gpus import Gpu
 from sagepool.laptop.home import Home
 from sagepool.laptop.launch import Launch, PartLaunch
@@ -23,6 +25,7 @@ def plan_objects(
 ) -> Launch:
     """What the objects of a file become."""
     document = choose_pool(admit_objects(objects, "f"), None, "f")
+    document = replace(document, pool=move_groups(document.pool, backends))
     options = Options("127.0.0.1", 8000, 9090, "info", backends)
     return plan_pool(document, home.place("pool", "rag"), options, Secrets(home.secrets), read_gpus)
 

@@ -14,7 +14,6 @@ from sagepool.laptop.backends import (
     backend_flag,
     backend_of,
     groups_at_urls,
-    move_groups,
 )
 from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import DEFAULT_FRACTION, Demand, Gpu, assign_gpus
@@ -68,16 +67,17 @@ def plan_pool(
     """The launch of a pool.
 
     Args:
-        document: the pool and its instances elsewhere.
+        document: the pool, its groups on the engines that run them here, and its instances
+            elsewhere.
         place: where it will run.
         options: what the command line says.
         secrets: keys that the file names.
         read_gpus: asks for the GPUs; called only where an engine wants one.
 
     Raises:
-        WrongUse: a program, a GPU or a key is missing, or a backend lacks something.
+        WrongUse: a program, a GPU or a key is missing.
     """
-    pool = move_groups(document.pool, options.backends)
+    pool = document.pool
     groups = _groups(pool, options.backends)
     engines = [
         part
@@ -110,9 +110,8 @@ def downloading_processes(pool: InferencePool, options: Options) -> list[Group]:
 
 
 def running_groups(pool: InferencePool, options: Options) -> list[Group]:
-    """Groups of which engines run here, on the engines that run them."""
-    groups = _groups(move_groups(pool, options.backends), options.backends)
-    return [group for group in groups if _count(pool, group)]
+    """Groups of which engines run here."""
+    return [group for group in _groups(pool, options.backends) if _count(pool, group)]
 
 
 def _groups(pool: InferencePool, backends: Backends) -> list[Group]:

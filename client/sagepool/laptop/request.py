@@ -80,6 +80,7 @@ def prepare(
     """
     # Not at the top: a status needs none of it.
     from sagepool.laptop import manifest, plan
+    from sagepool.laptop.backends import move_groups
     from sagepool.laptop.downloads import wanted_of_pool
     from sagepool.laptop.fitting import refuse_large_models
 
@@ -87,6 +88,7 @@ def prepare(
     objects, origin = _objects(request)
     document = manifest.choose_pool(objects, request.pool or None, origin)
     _refuse_unused_backends(document.pool, backends)
+    document = replace(document, pool=move_groups(document.pool, backends))
     place = home.place("pool", document.pool.metadata.name)
     if not is_restart:
         _refuse_taken_place(place)
