@@ -21,11 +21,11 @@ _CHANGES_NEED: Final = frozenset(
     }
 )
 """Arguments that make the need another one than is reckoned here."""
-_ARGS_FIELDS: Final = ("engine.args", "engine.embeddingArgs")
-_SHARES: Final = {
-    "engine.args": "raise gpu.memoryFraction or lower gpu.embeddingMemoryFraction",
-    "engine.embeddingArgs": "raise gpu.embeddingMemoryFraction",
-}
+_FIELDS: Final = (
+    ("engine.args", "raise gpu.memoryFraction or lower gpu.embeddingMemoryFraction"),
+    ("engine.embeddingArgs", "raise gpu.embeddingMemoryFraction"),
+)
+"""Of each process of a group: where its arguments are, and how it is given more of their GPU."""
 _UNITS: Final = {"": 1, "k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
 
 
@@ -65,7 +65,7 @@ def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> I
     Nothing where the group does not say into what, and nothing of a model that is not known.
     """
     processes = processes_of(group)
-    for process, field in zip(processes, _ARGS_FIELDS, strict=False):
+    for process, (field, share) in zip(processes, _FIELDS, strict=False):
         memory_bytes = _memory_bytes(process)
         config = configs.get(_model_of(process))
         if not _is_on_hub(process):
@@ -73,8 +73,8 @@ def size_group(group: Group, configs: Mapping[HubModel, ModelConfig | str]) -> I
         if process.gpu is not None and memory_bytes and config is not None:
             hardware = Hardware(process.gpu.count, memory_bytes, process.gpu.memory_fraction)
             found = _estimate(process, field, config, hardware)
-            share = _SHARES[field] if len(processes) > 1 else ""
-            yield GroupFit(group.name, process.model.uri or "", found, field, share)
+            more = share if len(processes) > 1 else ""
+            yield GroupFit(group.name, process.model.uri or "", found, field, more)
 
 
 def _model_of(group: Group) -> HubModel:
