@@ -9,6 +9,7 @@ import pytest
 
 from crd_objects import group_object, mixed_group_object, pool_object
 from laptop_plan import install_vllm
+from model_configs import QWEN_7B
 from sage_command import free_port
 from sagepool.laptop.errors import WrongUse
 from sagepool.laptop.gpus import Gpu
@@ -17,18 +18,6 @@ from sagepool.laptop.models import Wanted
 from sagepool.laptop.request import StartRequest, prepare
 
 GIB = 2**30
-QWEN_7B = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "hidden_size": 3584,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "intermediate_size": 18944,
-    "vocab_size": 152064,
-    "max_position_embeddings": 32768,
-}
-"""15.2e9 bytes of weights, 14.2 GiB."""
-
 Start = Callable[..., list[str]]
 
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from crd_objects import group_object, pool_object
+from model_configs import QWEN_7B
 from operator_waiting import until
 from operator_world import KEY, FakeHub, World
 from sagepool_crds import names
@@ -20,17 +21,6 @@ from sagepool_operator.sizing import GroupFit, HubModel, models_to_size, size_gr
 
 HUB = "https://hub.example"
 MODEL = HubModel("hf://Qwen/Qwen2.5-7B-Instruct", "v1")
-CONFIG = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "hidden_size": 3584,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "intermediate_size": 18944,
-    "vocab_size": 152064,
-    "max_position_embeddings": 32768,
-    "torch_dtype": "bfloat16",
-}
 SMALL = HubModel("hf://BAAI/bge-small-en-v1.5")
 SMALL_CONFIG = ModelConfig.model_validate(
     {
@@ -44,7 +34,7 @@ SMALL_CONFIG = ModelConfig.model_validate(
         "torch_dtype": "float32",
     }
 )
-KNOWN = {MODEL: ModelConfig.model_validate(CONFIG)}
+KNOWN = {MODEL: ModelConfig.model_validate(QWEN_7B)}
 GIB = 2**30
 
 
@@ -242,7 +232,7 @@ class TestPool:
 class TestHub:
     class Hub:
         def __init__(self) -> None:
-            self.answer: httpx.Response | Exception = httpx.Response(200, json=CONFIG)
+            self.answer: httpx.Response | Exception = httpx.Response(200, json=QWEN_7B)
             self.urls: list[str] = []
 
         def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -281,7 +271,7 @@ class TestHub:
             (httpx.ReadTimeout(""), f"{HUB} cannot be reached (ReadTimeout)"),
             (httpx.Response(200, text="<html>"), "has not the form"),
             (httpx.Response(200, json={"architectures": ["Clip"]}), "has not the form"),
-            (httpx.Response(200, json={**CONFIG, "hidden_size": -1}), "has not the form"),
+            (httpx.Response(200, json={**QWEN_7B, "hidden_size": -1}), "has not the form"),
             (httpx.Response(200, content=b" " * (2**20 + 1)), "larger than a megabyte"),
         ],
     )
@@ -326,7 +316,7 @@ class TestHub:
         async def sleep(seconds: float) -> None:
             pauses.append(seconds)
             if len(pauses) == 2:
-                hub.answer = httpx.Response(200, json=CONFIG)
+                hub.answer = httpx.Response(200, json=QWEN_7B)
             await asyncio.sleep(0)
 
         hub.answer = httpx.Response(500)
