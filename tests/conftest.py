@@ -1,4 +1,5 @@
-"""Fixtures that need a cluster. `make test` brings one up and names it in the environment."""
+"""What tests need of a machine: a cluster, or vLLM. `make` provides it and names it in the
+environment."""
 
 import signal
 import uuid
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from e2e_waiting import wait_until
 from kubectl import Kubectl
+from real_engines import Engines
 from required_environment import read_required
 from sagepool_crds import names
 from sagepool_crds.crd import build_crds
@@ -42,6 +44,13 @@ def kubeconfig() -> Path:
     """The cluster's kubeconfig."""
     sentence = "needs a cluster: run `make test`, or set SAGEPOOL_TEST_KUBECONFIG"
     return Path(read_required("SAGEPOOL_TEST_KUBECONFIG", sentence))
+
+
+@pytest.fixture(scope="session")
+def engines() -> Engines:
+    """The environment that holds vLLM."""
+    sentence = "needs vLLM: run `make test-engines`, or set SAGEPOOL_TEST_ENGINES to its Python"
+    return Engines(Path(read_required("SAGEPOOL_TEST_ENGINES", sentence)))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from e2e_pool import Pool, build_pool
 from real_engine_image import load_engine_image
 from real_engines import Engines
 from real_models import CHAT, EMBEDDING, make_models
-from required_environment import read_required
 from sagepool_cluster.provider import Provider
 from sagepool_crds import names
 
@@ -47,13 +46,6 @@ for place in Path("/proc").glob("[0-9]*"):
     if b"serve" in words and b"--runner=pooling" not in words:
         os.kill(int(place.name), signal.SIGKILL)
 """
-
-
-@pytest.fixture(scope="module")
-def engines() -> Engines:
-    """The environment that holds vLLM."""
-    sentence = "needs vLLM: run `make test-engines`, or set SAGEPOOL_TEST_ENGINES to its Python"
-    return Engines(Path(read_required("SAGEPOOL_TEST_ENGINES", sentence)))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Where `make test-engines` has installed vLLM, and two engines of it."""
+"""Models for vLLM, and two engines of it."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,15 +9,7 @@ from real_engine_process import EngineProcess
 from real_engines import Engines
 from real_models import CHAT, EMBEDDING, Models, make_models
 from real_pair import Pair
-from required_environment import read_required
 from router_process import RouterProcess, file_router
-
-
-@pytest.fixture(scope="session")
-def engines() -> Engines:
-    """The environment that holds vLLM."""
-    sentence = "needs vLLM: run `make test-engines`, or set SAGEPOOL_TEST_ENGINES to its Python"
-    return Engines(Path(read_required("SAGEPOOL_TEST_ENGINES", sentence)))
 
 
 @pytest.fixture(scope="session")
