@@ -214,11 +214,19 @@ def test_a_gpu_that_a_group_lacks_is_said_in_words_of_the_file(
 
 
 def test_gpus_are_not_asked_for_where_none_is_wanted(home: Home) -> None:
-    def fail() -> Sequence[Gpu]:
-        raise AssertionError("nobody wants a GPU")
+    asked = []
 
-    pool = pool_object(groups=[group_object(gpu={"count": 8})])
-    plan_objects(home, pool, read_gpus=fail)
+    def read_gpus() -> Sequence[Gpu]:
+        asked.append("gpus")
+        return GPUS
+
+    pool = pool_object(groups=[group_object(gpu={"count": 8}, replicas=1)])
+    launch = plan_objects(home, pool, read_gpus=read_gpus)
+    assert asked == []
+    assert "CUDA_VISIBLE_DEVICES" not in engines(launch)["chat-0"].environment
+    on_gpu = group_object(engine=VLLM, model=REAL, gpu={"count": 1})
+    plan_objects(home, pool_object(groups=[on_gpu]), read_gpus=read_gpus)
+    assert asked == ["gpus"]
 
 
 def test_a_mixed_group_is_one_process_with_two_roles(plan: Plan) -> None:
