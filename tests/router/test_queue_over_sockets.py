@@ -1,6 +1,7 @@
 """What waits: how much and how long, what ends its wait, and what it survives."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -32,6 +33,11 @@ QUICK = Limits(sweep_tick_s=0.05)
 
 def queue_of(max_requests: int = 1000, max_wait_s: float = 60.0) -> SchedulingSettings:
     return SchedulingSettings(policy="fifo", queue=QueueLimits(max_requests, max_wait_s))
+
+
+def slow_clock() -> float:
+    """Seconds of which each takes a hundred."""
+    return time.monotonic() / 100
 
 
 def drained_per_second(pool: Pool) -> float:
@@ -186,7 +192,9 @@ def later(table: RoutingTable, **changes: object) -> RoutingTable:
 
 def test_200_that_wait_survive_a_table_and_another_policy_which_orders_them() -> None:
     given = [(f"{PRIORITIES[i % 5]}-{i}", PRIORITIES[i % 5]) for i in range(200)]
-    with serve_pool("held", limit=1, scheduling=queue_of()) as pool, ExitStack() as stack:
+    # Who waits ten seconds rises a level; to send so many may take as long.
+    serving = serve_pool("held", limit=1, scheduling=queue_of(), clock=slow_clock)
+    with serving as pool, ExitStack() as stack:
         first = occupy(stack, pool.router, pool.engine)
         clients = queue_up(stack, pool.router, [named(n, priority=p) for n, p in given])
         table = pool.router.dispatcher.fleet.table
